@@ -1,0 +1,54 @@
+"""asyncbatch: an asynchronous prefetching loader for training images on slow storage.
+
+`Loader("train.txt", batch_size=32, image_size=(224, 224))` is iterable by `for` and by `async for`.
+"""
+
+from asyncbatch import sources
+from asyncbatch._errors import (
+    AsyncbatchError,
+    ConfigError,
+    DecodeError,
+    LoaderClosed,
+    ReadError,
+    SampleError,
+    SourceError,
+)
+from asyncbatch._iterator import BatchIterator
+from asyncbatch._types import Batch, Decoder, Hook, MemorySource, Reader, ReaderFactory, Sample, Source, Span
+from asyncbatch.compat import train_data
+from asyncbatch.decoders import CenterCrop, ImageDecoder, RandomHorizontalFlip, RandomResizedCrop, Resize
+from asyncbatch.loader import Loader
+from asyncbatch.readers import FileReader
+from asyncbatch.stats import Stats
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncbatchError",
+    "Batch",
+    "BatchIterator",
+    "CenterCrop",
+    "ConfigError",
+    "DecodeError",
+    "Decoder",
+    "FileReader",
+    "Hook",
+    "ImageDecoder",
+    "Loader",
+    "LoaderClosed",
+    "MemorySource",
+    "RandomHorizontalFlip",
+    "RandomResizedCrop",
+    "ReadError",
+    "Reader",
+    "ReaderFactory",
+    "Resize",
+    "Sample",
+    "SampleError",
+    "Source",
+    "SourceError",
+    "Span",
+    "Stats",
+    "sources",
+    "train_data",
+]

@@ -1,0 +1,168 @@
+"""The thread that an iteration runs on, and its event loop: start, stop, fork, exit.
+
+The loop is the engine's own, so a caller that blocks, or blocks its own event loop, does not stop the prefetching. The
+thread lives as long as the iteration and refers to nothing that the caller holds: when the caller drops its iterator,
+a finalizer can see that and stop the thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, suppress
+
+from asyncbatch._errors import LoaderClosed
+from asyncbatch._handoff import Handoff
+from asyncbatch._pipeline import Pipeline
+from asyncbatch._stages import Stages
+from asyncbatch.decoders.opencv_threads import single_threaded_opencv
+from asyncbatch.stats import Counters
+
+try:
+    from uvloop import new_event_loop
+except ImportError:  # Windows has none. It trims the hand-off, not the reading, so asyncio serves
+    from asyncio import new_event_loop  # type: ignore[assignment]  # returns a base class of uvloop's
+
+__all__ = ["Engine"]
+
+# How long stopping waits for the thread. Decoding and reads under way end in milliseconds; what takes longer than this
+# is stuck, and ends as a daemon.
+_STOP_TIMEOUT = 2.0
+
+
+class Engine:
+    """Runs one iteration in the background from the moment it is made.
+
+    Args:
+        stages: What the pipeline is made of.
+        epochs: The epochs to run through.
+        counters: What the iteration did is added here.
+
+    Raises:
+        LoaderClosed: The interpreter is shutting down.
+        RuntimeError: No further thread can be started.
+    """
+
+    def __init__(self, stages: Stages, epochs: Iterable[int], counters: Counters) -> None:
+        self._pid = os.getpid()
+        runner = asyncio.Runner(loop_factory=new_event_loop)
+        self._loop = loop = runner.get_loop()
+        decode_pool = ThreadPoolExecutor(stages.decode_threads, thread_name_prefix="asyncbatch-decode")
+        pipeline = Pipeline(stages, epochs, counters, loop, decode_pool)
+        self._handoff = Handoff(on_taken=lambda: _call(loop, pipeline.credit))
+        self._stopper = _Stopper()
+        self._thread = threading.Thread(
+            target=_run,
+            args=(runner, decode_pool, pipeline, self._handoff, self._stopper),
+            name="asyncbatch-engine",
+            daemon=True,
+        )
+        _living[self._thread] = self
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            del _living[self._thread]
+            runner.close()
+            raise _in_words(error) from error
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the process that the engine's thread runs in."""
+        return os.getpid() == self._pid
+
+    @property
+    def handoff(self) -> Handoff:
+        """Where the batches come out.
+
+        Raises:
+            LoaderClosed: This is a fork of the process whose engine it is: the thread exists only there.
+        """
+        if not self.is_here:
+            raise LoaderClosed(
+                "this iterator belongs to the process that made it, and a fork has not its threads; "
+                "begin a new one in this process: for images, labels in loader: ..."
+            )
+        return self._handoff
+
+    def stop(self) -> None:
+        """Tell the iteration to end, without waiting; safe in a finalizer, which may run anywhere."""
+        if self.is_here:
+            _call(self._loop, self._stopper.stop)
+
+    def join(self) -> None:
+        """Wait until no thread of the iteration is left, at most for as long as a prompt end can take."""
+        if self.is_here and self._thread is not threading.current_thread():
+            self._thread.join(_STOP_TIMEOUT)
+
+
+def _run(
+    runner: asyncio.Runner, decode_pool: ThreadPoolExecutor, pipeline: Pipeline, handoff: Handoff, stopper: _Stopper
+) -> None:
+    try:
+        with single_threaded_opencv(), decode_pool, runner:
+            runner.run(_drain(pipeline, handoff, stopper))
+    finally:
+        _living.pop(threading.current_thread(), None)
+
+
+# Engines whose thread has not ended, though nothing else may refer to them any more: an iterator dropped on an event
+# loop is told to stop, but not waited for. The interpreter must not go away under a thread that is inside OpenCV or
+# uvloop: that would be an abort.
+_living: dict[threading.Thread, Engine] = {}
+
+
+@atexit.register
+def _stop_all() -> None:
+    engines = list(_living.values())
+    for engine in engines:
+        engine.stop()
+    for engine in engines:
+        engine.join()
+
+
+class _Stopper:
+    """Cancels the engine's task once, even if told so before there is a task."""
+
+    def __init__(self) -> None:
+        self._stopped = False
+        self._task: asyncio.Task[None] | None = None
+
+    def stop(self) -> None:
+        if not self._stopped:  # a second cancel would break off the first one's cleaning up
+            self._stopped = True
+            if self._task is not None:
+                self._task.cancel()
+
+    def begin(self, task: asyncio.Task[None] | None) -> bool:
+        self._task = task
+        return not self._stopped
+
+
+async def _drain(pipeline: Pipeline, handoff: Handoff, stopper: _Stopper) -> None:
+    error: BaseException | None = None
+    try:
+        if stopper.begin(asyncio.current_task()):
+            async with aclosing(pipeline.batches()) as batches:
+                async for batch in batches:
+                    handoff.put(batch)
+    except asyncio.CancelledError:
+        pass  # by `stop`, and nothing is left to be cancelled: the task ends here
+    except BaseException as caught:  # noqa: BLE001 - it is the caller's, in its turn
+        error = _in_words(caught)
+    handoff.end(error)
+
+
+def _in_words(error: BaseException) -> BaseException:
+    """Return what the caller should hear when Python refuses threads because it is about to exit."""
+    if isinstance(error, RuntimeError) and "interpreter shutdown" in str(error):
+        return LoaderClosed("the interpreter is shutting down, and starts no threads for a loader any more")
+    return error
+
+
+def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    with suppress(RuntimeError):  # the loop is closed: the iteration is over
+        loop.call_soon_threadsafe(callback)

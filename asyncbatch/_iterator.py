@@ -1,0 +1,135 @@
+"""The caller's side of an iteration: takes batches from the engine, and ends it whatever becomes of the caller."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Self
+
+from asyncbatch._engine import Engine
+from asyncbatch._errors import LoaderClosed
+from asyncbatch._types import Batch, Hook, Span
+from asyncbatch.readers._pool import DaemonThreadPool
+from asyncbatch.stats import Counters
+
+__all__ = ["BatchIterator", "in_thread"]
+
+
+class BatchIterator:
+    """Iterates over batches, by `for` or `async for`, until its epochs end or something ends it."""
+
+    def __init__(
+        self, engine: Engine, counters: Counters, hooks: Sequence[Hook], on_epoch: Callable[[int], None]
+    ) -> None:
+        self._engine = engine
+        self._counters = counters
+        self._hooks = hooks
+        self._on_epoch = on_epoch  # called with the number of an epoch when its first batch is delivered
+        self._epoch: int | None = None  # of the last batch
+        self._busy_with: tuple[float, int, int] | None = None  # since when, and with which epoch and step
+        self._ended = False  # nothing works for this iterator any more
+        self._closed_by: str | None = None  # why, if it was ended before its last batch
+        self._finalizer = weakref.finalize(self, _finalize, engine)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Batch:
+        start = perf_counter()
+        try:
+            batch = self._engine.handoff.get()
+        except BaseException:  # Ctrl-C too: its traceback may keep this iterator alive for long
+            self._release()
+            raise
+        if batch is None:
+            self._check_closed()
+            self._release()
+            raise StopIteration
+        return self._delivered(batch, start)
+
+    async def __anext__(self) -> Batch:
+        start = perf_counter()
+        try:
+            await asyncio.sleep(0)  # let the caller's other tasks run even if every batch is there already
+            batch = await self._engine.handoff.aget()
+        except asyncio.CancelledError:
+            # By a time-out, say: nothing was taken, and `anext` may be tried again. asyncio may keep a cancelled task's
+            # error, and with it this frame, long after the task: it must not keep the iterator alive.
+            del self
+            raise
+        except BaseException:
+            await in_thread(self._release)
+            raise
+        if batch is None:
+            self._check_closed()
+            await in_thread(self._release)
+            raise StopAsyncIteration
+        return self._delivered(batch, start)
+
+    def close(self, why: str = "it was closed") -> None:
+        """End the background work of this iteration; the loader can be iterated again.
+
+        Args:
+            why: What asking for a further batch is answered with.
+        """
+        if self._engine.is_here and not self._ended:
+            self._closed_by = why
+            self._engine.handoff.end(discard=True)
+            self._release()
+
+    async def aclose(self) -> None:
+        """Do what `close` does, without blocking the event loop."""
+        await in_thread(self.close)
+
+    def _release(self) -> None:
+        self._ended = True
+        self._engine.stop()
+        self._engine.join()
+
+    def _check_closed(self) -> None:
+        if self._closed_by is not None:
+            raise LoaderClosed(f"this iterator has no more batches: {self._closed_by}")
+
+    def _delivered(self, batch: Batch, asked: float) -> Batch:
+        now = perf_counter()
+        if self._busy_with is not None:
+            since, epoch, step = self._busy_with
+            self._counters.compute_seconds += asked - since
+            self._record(Span("compute", since, asked, epoch, step))
+        self._counters.wait_seconds += now - asked
+        self._record(Span("wait", asked, now, batch.epoch, batch.step))
+        self._counters.batches += 1
+        self._counters.samples += len(batch.indices)
+        if batch.epoch != self._epoch:  # only then, so that `set_epoch` within the loop holds
+            self._epoch = batch.epoch
+            self._on_epoch(batch.epoch)
+        self._busy_with = perf_counter(), batch.epoch, batch.step
+        return batch
+
+    def _record(self, span: Span) -> None:
+        for hook in self._hooks:
+            hook.record(span)
+
+
+def _finalize(engine: Engine) -> None:
+    """End the work of an iterator that is no longer referred to, or of a process that exits."""
+    engine.stop()
+    # Garbage is collected in whatever thread happens to allocate: waiting for the threads is only for the caller's
+    # own, and not for one whose event loop would stand still meanwhile.
+    if not threading.current_thread().name.startswith("asyncbatch-") and asyncio._get_running_loop() is None:
+        engine.join()
+
+
+async def in_thread(call: Callable[[], None]) -> None:
+    """Run a call that waits for threads in a thread of its own: never on the loop, nor on its default executor."""
+    pool = DaemonThreadPool(1, "asyncbatch-close")
+    try:
+        await asyncio.get_running_loop().run_in_executor(pool, call)
+    finally:
+        await pool.aclose(0.1)

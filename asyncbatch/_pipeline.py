@@ -1,0 +1,280 @@
+"""Where the stages meet: planned → read → decoded → complete, all at once.
+
+Everything here runs on the engine's event loop, except the two jobs of the decode threads, `_decode` and `_fill`, which
+report back through a mailbox. Nothing is locked and nothing is awaited sample by sample in sequence:
+
+* `_read_ahead` starts a read as soon as a lane is free and the window of bytes has room, batches ahead of decoding;
+* `_open_batches` gives a batch its memory when the caller has taken enough of those before it: that is a credit;
+* bytes that arrive for an open batch go straight to the decode threads, others wait for it to open;
+* a batch whose last slot settled is complete, and leaves in order.
+
+The async generator `batches` only drains; the work is done by a producer task beside it, since a generator that is
+suspended inside a task group would break the group's cancellation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterable
+from concurrent.futures import Executor
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from time import perf_counter
+from typing import Any, Literal
+
+from asyncbatch._assembly import Assembly, RowKind
+from asyncbatch._errors import ReadError
+from asyncbatch._memory import BatchMemory
+from asyncbatch._planning import PlannedBatch, plan_batches
+from asyncbatch._stages import Stages
+from asyncbatch._types import Batch, Reader, ReaderFactory, Sample, Span
+from asyncbatch._window import ReadAheadWindow
+from asyncbatch.readers._pool import DaemonThreadPool
+from asyncbatch.stats import Counters
+
+__all__ = ["Pipeline"]
+
+# A hop to the planning thread costs some 60 µs; for so many samples that is under 1 µs each.
+_PLANNED_AT_ONCE = 64
+
+_PLAN_CLOSE_TIMEOUT = 1.0  # seconds for a user's source to return; after that its daemon thread is left to itself
+
+
+class Pipeline:
+    """One iteration over `epochs`.
+
+    Args:
+        stages: What it is made of.
+        epochs: The epochs to run through, without a pause between them.
+        counters: What it did is added here.
+        loop: The event loop that will run it.
+        decode_pool: The decode threads; shut down without waiting when the iteration ends.
+    """
+
+    def __init__(
+        self,
+        stages: Stages,
+        epochs: Iterable[int],
+        counters: Counters,
+        loop: asyncio.AbstractEventLoop,
+        decode_pool: Executor,
+    ) -> None:
+        self._stages = stages
+        self._counters = counters
+        self._loop = loop
+        self._decode_pool = decode_pool
+        self._plan_pool = DaemonThreadPool(1, "asyncbatch-plan")
+        self._plan = plan_batches(stages.source, stages.plan, epochs)
+        self._memory = BatchMemory(spare=stages.prefetch)
+        self._window = ReadAheadWindow(stages.read_ahead)
+        self._lanes: asyncio.LifoQueue[int] = asyncio.LifoQueue()
+        self._credits = asyncio.Semaphore(stages.prefetch)
+        # Reading bounds how many planned batches wait to be opened; without it only this queue does.
+        self._planned: asyncio.Queue[Assembly | None] = asyncio.Queue(0 if stages.reader else stages.prefetch)
+        self._leaving: asyncio.Queue[Assembly | None] = asyncio.Queue()
+        self._complete: dict[int, Assembly] = {}  # those that wait for one before them
+        self._next_number = 0
+        self._unfinished = 0
+        self._all_planned = False
+        self._crash: BaseException | None = None
+        self._mailbox: deque[tuple[Assembly | None, int | None, float]] = deque()
+        self._mail_announced = False
+
+    def credit(self) -> None:
+        """The caller took a batch: another may be opened."""
+        self._credits.release()
+
+    async def batches(self) -> AsyncGenerator[Batch, None]:
+        """Yield the batches; close the generator to end all work.
+
+        Raises:
+            SampleError: A sample could not be read or decoded; the batches before its own were yielded.
+            SourceError: The source failed, likewise.
+        """
+        async with _opened(self._stages.reader) as reader:
+            producer = asyncio.create_task(self._produce(reader))
+            kind: RowKind | None = None
+            try:
+                while (assembly := await self._leaving.get()) is not None:
+                    batch = assembly.finish(kind)
+                    kind = batch.images.shape[1:], batch.images.dtype
+                    yield batch
+                if self._crash is not None:
+                    raise self._crash
+            finally:
+                producer.cancel()
+                await asyncio.wait([producer])
+                self._decode_pool.shutdown(wait=False, cancel_futures=True)
+                await self._plan_pool.aclose(_PLAN_CLOSE_TIMEOUT)
+                self._forget()
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    async def _produce(self, reader: Reader | None) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._open_batches())
+                await self._read_ahead(group, reader)
+                self._all_planned = True
+                self._end_if_drained()
+                await self._planned.put(None)
+        except asyncio.CancelledError:
+            pass  # only `batches` cancels this task, and only to wait for its end
+        except BaseException as error:  # noqa: BLE001 - it is raised in `batches`
+            self._fail(error)
+
+    async def _read_ahead(self, group: asyncio.TaskGroup, reader: Reader | None) -> None:
+        for lane in range(reader.concurrency if reader else 0):
+            self._lanes.put_nowait(lane)
+        coming = self._plan_more()
+        while batches := await coming:
+            coming = self._plan_more()  # the next are planned while these are read
+            for planned in batches:
+                assembly = Assembly(planned, self._stages.decoder, self._memory, self._stages.seed)
+                self._unfinished += 1
+                await self._planned.put(assembly)
+                if reader is not None:
+                    for slot, sample in enumerate(planned.samples):
+                        reserved = await self._window.reserve(sample.length)
+                        lane = await self._lanes.get()
+                        group.create_task(self._read(reader, lane, reserved, assembly, slot, sample))
+
+    def _plan_more(self) -> asyncio.Future[list[PlannedBatch]]:
+        count = max(1, _PLANNED_AT_ONCE // self._stages.plan.batch_size)
+        return self._loop.run_in_executor(self._plan_pool, lambda: list(itertools.islice(self._plan, count)))
+
+    async def _read(
+        self, reader: Reader, lane: int, reserved: int, assembly: Assembly, slot: int, sample: Sample
+    ) -> None:
+        start = perf_counter()
+        try:
+            data = await reader.read(sample)
+            size = len(data)
+        except BaseException as error:
+            if _is_cancelled(asyncio.current_task()):
+                raise
+            self._window.cancel(reserved)
+            if assembly.fail(slot, ReadError, error):
+                self._completed(assembly)
+            return
+        finally:
+            self._lanes.put_nowait(lane)
+        stop = perf_counter()
+        self._counters.bytes_read += size
+        self._counters.read_seconds += stop - start
+        self._record("read", start, stop, assembly, lane)
+        self._window.arrive(reserved, size)
+        if assembly.is_open:
+            self._submit(self._decode, assembly, slot, data)
+        else:
+            assembly.hold(slot, data)
+
+    # -- decoding -----------------------------------------------------------------------------------------------------
+
+    async def _open_batches(self) -> None:
+        while (assembly := await self._planned.get()) is not None:
+            await self._credits.acquire()
+            held = assembly.open()
+            for slot, data in held:
+                self._submit(self._decode, assembly, slot, data)
+            if assembly.planned.error is not None:
+                self._completed(assembly)
+            elif self._stages.reader is None:
+                self._submit(self._fill, assembly)
+
+    def _submit(self, job: Callable[..., None], *args: Any) -> None:
+        self._decode_pool.submit(self._run_job, job, *args)
+
+    def _run_job(self, job: Callable[..., None], *args: Any) -> None:
+        try:
+            job(*args)
+        except BaseException as error:  # noqa: BLE001 - a hook's error, or ours: an executor would keep it to itself
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._fail, error)
+
+    def _decode(self, assembly: Assembly, slot: int, data: Any) -> None:
+        start = perf_counter()
+        complete = assembly.decode(slot, data)
+        self._decoded(assembly, complete, len(data), start)
+
+    def _fill(self, assembly: Assembly) -> None:
+        assert self._stages.take is not None  # noqa: S101 - what has no reader has this
+        start = perf_counter()
+        complete = assembly.fill(self._stages.take)
+        self._decoded(assembly, complete, None, start)
+
+    def _decoded(self, assembly: Assembly, complete: bool, size: int | None, start: float) -> None:
+        if complete:
+            assembly.seal()
+        stop = perf_counter()
+        self._record("decode", start, stop, assembly)
+        self._mailbox.append((assembly if complete else None, size, stop - start))
+        # One wake-up for whatever was posted since the last. Read and set is not atomic: at worst there are two.
+        if not self._mail_announced:
+            self._mail_announced = True
+            with suppress(RuntimeError):  # the loop is closed, and nobody waits for this any more
+                self._loop.call_soon_threadsafe(self._open_mail)
+
+    def _open_mail(self) -> None:
+        self._mail_announced = False  # before looking, so that what is posted from now on is announced again
+        while self._mailbox:
+            assembly, size, seconds = self._mailbox.popleft()
+            self._counters.decode_seconds += seconds
+            if size is not None:
+                self._window.release(size)
+            if assembly is not None:
+                self._completed(assembly)
+
+    # -- leaving ------------------------------------------------------------------------------------------------------
+
+    def _completed(self, assembly: Assembly) -> None:
+        self._unfinished -= 1
+        if self._stages.in_order:
+            self._complete[assembly.planned.number] = assembly
+            while (next_one := self._complete.pop(self._next_number, None)) is not None:
+                self._leaving.put_nowait(next_one)
+                self._next_number += 1
+        else:
+            self._leaving.put_nowait(assembly)
+        self._end_if_drained()
+
+    def _end_if_drained(self) -> None:
+        if self._all_planned and not self._unfinished:
+            self._leaving.put_nowait(None)
+
+    def _fail(self, error: BaseException) -> None:
+        """End the iteration for an error that is no sample's: a hook's, or a mistake of this library."""
+        while isinstance(error, BaseExceptionGroup):  # the task group's wrapping; the first failure cancelled the rest
+            error = error.exceptions[0]
+        self._crash = self._crash or error
+        self._leaving.put_nowait(None)
+
+    def _forget(self) -> None:
+        """Let go of every batch: cancelled tasks leave cycles behind, and megabytes must not wait for the collector."""
+        for queue in (self._planned, self._leaving):
+            while not queue.empty():
+                queue.get_nowait()
+        self._complete.clear()
+        self._mailbox.clear()
+
+    def _record(
+        self, stage: Literal["read", "decode"], start: float, stop: float, assembly: Assembly, lane: int | None = None
+    ) -> None:
+        if self._stages.hooks:
+            if lane is None:  # an executor's threads are called prefix_0, prefix_1, …
+                lane = int(threading.current_thread().name.rpartition("_")[2])
+            planned = assembly.planned
+            span = Span(stage, start, stop, planned.epoch, planned.step, lane)
+            for hook in self._stages.hooks:
+                hook.record(span)
+
+
+def _is_cancelled(task: asyncio.Task[Any] | None) -> bool:
+    """Whether the iteration ends, and not just something that a reader awaited was cancelled on its own."""
+    return task is not None and task.cancelling() > 0
+
+
+def _opened(reader: Reader | ReaderFactory | None) -> AbstractAsyncContextManager[Reader | None]:
+    return reader.open() if isinstance(reader, ReaderFactory) else nullcontext(reader)

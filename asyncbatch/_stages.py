@@ -1,0 +1,42 @@
+"""What the loader hands to the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from asyncbatch._types import Array, Decoder, Hook, Indices, Reader, ReaderFactory, Source
+from asyncbatch.sampling import Plan
+
+__all__ = ["Stages"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stages:
+    """What a pipeline is made of; the loader has checked every field.
+
+    Attributes:
+        source: What there is.
+        plan: In which order, in which batches.
+        seed: What every random thing done to a sample is seeded with.
+        reader: Sample → bytes; None for a source in memory.
+        take: Indices → rows, of a source in memory.
+        decoder: Bytes → row; None for a source in memory whose rows are taken as they are.
+        decode_threads: How many samples are decoded at once.
+        prefetch: How many batches may be open or complete before the caller takes one.
+        read_ahead: The budget for bytes that are not decoded yet.
+        in_order: Whether batches leave in the order of the plan, or as they complete.
+        hooks: Told about every span.
+    """
+
+    source: Source
+    plan: Plan
+    seed: int
+    reader: Reader | ReaderFactory | None
+    take: Callable[[Indices], Array] | None
+    decoder: Decoder | None
+    decode_threads: int
+    prefetch: int
+    read_ahead: int
+    in_order: bool
+    hooks: Sequence[Hook]

@@ -1,0 +1,125 @@
+"""JPEG: its header, its pixels by libjpeg-turbo (simplejpeg), and telling cut-off files from odd ones.
+
+simplejpeg gives OpenCV's pixels bit for bit, CMYK and progressive included, and in its strict mode refuses every file
+that libjpeg so much as warns about. Such a file is one of three:
+
+- cut off: no end-of-image marker follows the start of the picture's data. An error.
+- damaged: libjpeg says that picture data are missing or make no sense. An error.
+- odd: anything else, such as bytes to spare before a marker or an unknown JFIF version. Every pixel is there, and it
+  is decoded like any other; real data sets have such files.
+
+libjpeg reports only its first complaint, so an odd file that is damaged too passes as odd, as it does in OpenCV;
+never one that is cut off, as that is found without libjpeg.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import simplejpeg
+
+from asyncbatch._types import Array
+from asyncbatch.decoders._exif import find_orientation
+from asyncbatch.decoders._header import PictureError
+from asyncbatch.decoders._opencv import decode_by_opencv
+
+__all__ = ["JpegHeader", "decode_jpeg", "read_jpeg_header"]
+
+_APP1, _SOS, _EOI = 0xE1, 0xDA, 0xD9
+_SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # the others of the row are DHT, JPG and DAC
+_ALONE = frozenset((0x00, 0x01, *range(0xD0, 0xD8)))  # no marker, TEM and RST0–7: nothing follows them
+
+_DAMAGE = ("premature end", "bad Huffman code", "bad arithmetic code", "instead of RST")  # libjpeg-turbo's jerror.h
+
+
+class JpegHeader(NamedTuple):
+    """The size as stored, before it is turned upright; the EXIF orientation; where the picture's data begin."""
+
+    height: int
+    width: int
+    orientation: int
+    scan: int
+
+
+def read_jpeg_header(data: bytes) -> JpegHeader:
+    """Read everything before the picture's data.
+
+    Raises:
+        PictureError: The header is damaged or ends early.
+    """
+    size, orientation = None, None
+    for marker, start, stop in _segments(data):
+        if marker in _SOF:
+            if size is not None or stop - start < 6:
+                raise PictureError("damaged: the JPEG says its size twice or not at all")
+            size = (data[start + 1] << 8 | data[start + 2], data[start + 3] << 8 | data[start + 4])
+        elif marker == _APP1 and orientation is None and data.startswith(b"Exif\0\0", start, stop):
+            orientation = find_orientation(data[start + 6 : stop])
+    if size is None:
+        raise PictureError("damaged: the JPEG does not say its size")
+    return JpegHeader(*size, orientation or 1, stop)
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield marker, start and stop of every segment up to the start of scan, skipping stray bytes as libjpeg does."""
+    marker, position = 0, 2
+    while marker != _SOS:
+        position = data.find(b"\xff", position) + 1
+        if position == 0 or position + 2 >= len(data):
+            break
+        marker = data[position]
+        if marker == 0xFF:  # fill
+            continue
+        if marker in _ALONE:
+            position += 1
+            continue
+        length = data[position + 1] << 8 | data[position + 2]
+        start, position = position + 3, position + 1 + length
+        if marker == _EOI or length < 2:
+            raise PictureError("damaged: the JPEG has no picture in it")
+        if position > len(data):
+            break
+        yield marker, start, position
+    else:
+        return
+    raise PictureError(f"cut off: its {len(data)} bytes end inside the JPEG header")
+
+
+def decode_jpeg(data: bytes, header: JpegHeader, colour: str, out: Array | None) -> tuple[Array, bool]:
+    """Decode a JPEG as it is stored.
+
+    Args:
+        data: The file.
+        header: What `read_jpeg_header` made of it.
+        colour: "RGB", "BGR" or "GRAY".
+        out: Where to put the pixels, (H, W, C) uint8 and contiguous; None for a new array.
+
+    Returns:
+        `out` or a new array, (H, W, C) uint8; and whether the file was odd.
+
+    Raises:
+        PictureError: The file is cut off or damaged.
+    """
+    try:
+        image = simplejpeg.decode_jpeg(data, colour, buffer=out)
+        return image if out is None else out, False
+    except ValueError as refusal:
+        complaint = str(refusal)
+    if data.find(b"\xff\xd9", header.scan) < 0:
+        raise PictureError(f"cut off: the JPEG has no end within its {len(data)} bytes")
+    if any(damage in complaint for damage in _DAMAGE):
+        raise PictureError(f"damaged: libjpeg says {complaint!r}")
+    if complaint.endswith("extraneous bytes before marker 0xd9"):  # found at the end, so nothing else is amiss
+        image = simplejpeg.decode_jpeg(data, colour, strict=False)
+    else:  # a strange header, or uncommon subsampling; if it is broken, simplejpeg would now return what it has
+        try:
+            image = decode_by_opencv(data, colour, cv2.IMREAD_IGNORE_ORIENTATION)
+        except PictureError:
+            raise PictureError(f"cannot be decoded: libjpeg says {complaint!r}") from None
+    if out is None:
+        return image, True
+    np.copyto(out, image)
+    return out, True

@@ -1,0 +1,5 @@
+"""Sample → bytes."""
+
+from asyncbatch.readers.files import FileReader
+
+__all__ = ["FileReader"]

@@ -1,0 +1,10 @@
+"""What there is: a source lists samples and reads none of them."""
+
+from __future__ import annotations
+
+from asyncbatch.sources._arrays import arrays
+from asyncbatch.sources._choose import as_source as as_source  # for Loader; users name the source they mean
+from asyncbatch.sources._folder import folder
+from asyncbatch.sources._manifest import manifest
+
+__all__ = ["arrays", "folder", "manifest"]

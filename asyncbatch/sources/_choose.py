@@ -1,0 +1,78 @@
+"""What `Loader` does with its first argument."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import stat
+from typing import Any, cast
+
+import numpy as np
+
+from asyncbatch._errors import ConfigError
+from asyncbatch._types import Source
+from asyncbatch.sources._folder import folder
+from asyncbatch.sources._manifest import manifest
+from asyncbatch.sources._paths import file_mode, path_text
+
+__all__ = ["as_source"]
+
+
+def as_source(source: Any) -> Source:
+    """Return the source that `source` is or names: a folder's pictures, or the pictures that a file lists.
+
+    Raises:
+        ConfigError: It is neither a path nor a source; the message gives the line to write instead.
+        SourceError: The path does not exist, or holds no pictures.
+    """
+    if isinstance(source, str | os.PathLike):
+        is_folder = stat.S_ISDIR(file_mode(path_text(source, "source")))
+        return folder(source) if is_folder else manifest(source)
+    if _is_source(source):
+        return cast("Source", source)
+    raise ConfigError(f"source must be a path or a source, got {_described(source)}. {_remedy(source)}")
+
+
+def _is_source(source: object) -> bool:
+    # Special methods count on the type alone. And hasattr would compute the fingerprint, which costs.
+    return (
+        hasattr(type(source), "__len__")
+        and hasattr(type(source), "__getitem__")
+        and inspect.getattr_static(source, "fingerprint", None) is not None
+    )
+
+
+def _described(source: object) -> str:
+    kind = type(source)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    shown = f"{name} of {len(source)}" if isinstance(source, list | tuple) else name
+    return "None" if source is None else shown
+
+
+def _remedy(source: Any) -> str:
+    if isinstance(source, list | tuple | set | frozenset) and all(
+        isinstance(item, str | os.PathLike) for item in source
+    ):
+        return (
+            "For a list of paths write them to a file and give that: "
+            "pathlib.Path('list.txt').write_text('\\n'.join(map(str, paths))), then "
+            "Loader(sources.manifest('list.txt', root='.'), …)"
+        )
+    if isinstance(source, tuple) and len(source) == 2:
+        return "For pictures and labels in memory write Loader(sources.arrays(x, y), …)"
+    if isinstance(source, np.ndarray) or (hasattr(source, "__array__") and not hasattr(source, "to_csv")):
+        return "For pictures in memory write Loader(sources.arrays(x), …)"
+    if hasattr(source, "to_csv"):
+        return (
+            "For a table write it to a file and give that: table.to_csv('list.csv', index=False), then "
+            "Loader(sources.manifest('list.csv', path_column='path', label_columns='label', root='.'), …)"
+        )
+    if any(base.__module__.partition(".")[0] in {"torch", "torchvision"} for base in type(source).__mro__):
+        return (
+            "A torch dataset reads and decodes by itself, one picture at a time; give what it reads from, for an "
+            "ImageFolder Loader(sources.folder(dataset.root), …)"
+        )
+    return (
+        "Give a folder or a manifest, Loader('pictures/', …), or an object with __len__, __getitem__(index) -> Sample, "
+        "and fingerprint, a text that changes when the samples do"
+    )

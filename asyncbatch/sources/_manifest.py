@@ -1,0 +1,116 @@
+"""A manifest: a text file with a picture and its labels on each line."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from numpy.typing import DTypeLike
+
+from asyncbatch._errors import ConfigError, SourceError
+from asyncbatch.sources._columns import SEPARATORS, choose_columns, detect_separator, split
+from asyncbatch.sources._files import FileSource
+from asyncbatch.sources._labels import check_class_names, check_label_dtype, from_text
+from asyncbatch.sources._lines import Lines, read_lines
+from asyncbatch.sources._paths import file_mode, path_text
+
+__all__ = ["manifest"]
+
+
+def manifest(
+    file: str | os.PathLike[str],
+    *,
+    root: str | os.PathLike[str] | None = None,
+    separator: str = "auto",
+    path_column: str | int | None = None,
+    label_columns: str | int | Sequence[str | int] | None = None,
+    class_names: Sequence[str] | None = None,
+    label_dtype: DTypeLike | None = None,
+) -> FileSource:
+    r"""List the pictures that a text file names, in its order, a picture and its labels on each line.
+
+    All of these are manifests::
+
+        cats/my cat.jpg 3            cats/1.jpg,tabby             filename,x,y
+        dogs/2.png 0                 "dogs/2, old.png",beagle     cats/1.jpg,0.25,0.5
+
+    Blank lines and lines that begin with ``#`` are skipped. The text is UTF-8, its lines end as on Unix or Windows.
+    Spaces around a field are no part of it. The pictures themselves are not looked at.
+
+    Args:
+        file: The text file.
+        root: The folder that relative paths start from. Default: the folder that the manifest is in.
+        separator: ``" "``, ``"\t"``, ``","`` or ``";"``. The default finds out from the first 100 lines. Where spaces
+            separate, the path comes first and may hold spaces too: it ends with its extension or stands in double
+            quotes; labels then hold neither spaces nor commas. The others separate as in CSV.
+        path_column: Where the path is, by the name in the header or the place counted from 0. Default: the column
+            with a usual name (path, file, filename, image, …) if the first line has one, and neither a number nor a
+            file's name, which makes it a header; else the first.
+        label_columns: The labels, likewise; several become a vector in the order given, and an empty list asks for no
+            labels. Default: all other columns, without those that are empty on every line or that a header leaves
+            nameless (the row numbers of pandas).
+        class_names: The classes in the order of their indices, for labels that are words; where labels are integers,
+            the names of 0, 1, …. Default: the words that occur, sorted, so that two lists agree only if the same
+            words occur in both: give `class_names` to be sure.
+        label_dtype: The dtype of numbers, such as ``"float64"``, or ``str`` where class names look like numbers.
+            Default: int64 for integers, which is what the losses of the frameworks take as classes, and float32, what
+            they take as targets, as soon as one label has a decimal point or an exponent.
+
+    Returns:
+        N pictures; labels (N,) for one column, (N, K) for K, None for none.
+
+    Raises:
+        SourceError: The file is missing, not a text, or empty; or a line does not parse: the error gives the file,
+            the line's number and text, and what was expected. NaN and infinite labels are refused too.
+        ConfigError: An argument cannot be used, or names a column that is not there.
+    """
+    name = path_text(file, "file")
+    folder = _root(name, root)
+    names = check_class_names(class_names)
+    dtype = check_label_dtype(label_dtype)
+    if separator not in ("auto", *SEPARATORS):
+        raise ConfigError(f"separator must be 'auto', ' ', '\\t', ',' or ';', got {separator!r}")
+    lines = read_lines(name)
+    if not lines.texts:
+        raise SourceError(f"{name!r} lists no pictures: every line of it is blank or a comment")
+
+    rows = split(lines, detect_separator(lines, path_column) if separator == "auto" else separator)
+    columns = choose_columns(lines, rows, path_column, label_columns)
+    if columns.header:
+        lines, rows = Lines(name, lines.numbers[1:], lines.texts[1:]), rows[1:]
+    if not rows:
+        raise SourceError(f"{name!r} lists no pictures: after the header there are no lines")
+
+    def column(place: int) -> list[str]:
+        return [row[place].strip(" \t") for row in rows]
+
+    paths = column(columns.path)
+    _check_paths(lines, paths)
+    if not columns.labels:
+        if names is not None:
+            raise ConfigError(f"class_names is for labels, and {name!r} has none; leave it out")
+        return FileSource(root=folder, paths=tuple(paths))
+    labels, names = from_text([column(place) for place in columns.labels], names, dtype, lines.error)
+    return FileSource(root=folder, paths=tuple(paths), labels=labels, class_names=names)
+
+
+def _root(file: str, root: str | os.PathLike[str] | None) -> str:
+    if root is None:
+        parent = Path(file).parent
+        return "" if parent == Path() else str(parent)
+    folder = path_text(root, "root")
+    if not stat.S_ISDIR(file_mode(folder)):
+        raise SourceError(f"root must be the folder that the paths start from, and {folder!r} is a file")
+    return folder
+
+
+def _check_paths(lines: Lines, paths: Sequence[str]) -> None:
+    for index, path in enumerate(paths):
+        if not path:
+            raise lines.error(index, "the picture's path is missing")
+        if "://" in path:
+            raise lines.error(
+                index, "is a URL, which this version cannot read; mount the bucket or share and list paths below root="
+            )

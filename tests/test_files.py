@@ -1,0 +1,183 @@
+"""Reading files: whole, regular, and refused in words where they are not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+
+import pytest
+from fakes import wait_until
+
+import asyncbatch as ab
+from asyncbatch.readers import files
+from asyncbatch.readers._pool import DaemonThreadPool
+
+
+async def read(path, *, offset=0, length=None, **settings):
+    async with ab.FileReader(**settings).open() as reader:
+        return await reader.read(ab.Sample(key="key", path=str(path), offset=offset, length=length))
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096, 3_000_000])
+async def test_whole_file(tmp_path, size):
+    """A file's bytes come whole, an empty one's too."""
+    content = os.urandom(size)
+    (tmp_path / "file").write_bytes(content)
+    assert await read(tmp_path / "file") == content
+
+
+async def test_part_of_a_file(tmp_path):
+    """`offset` and `length` choose the part of a file that is the sample."""
+    (tmp_path / "file").write_bytes(b"0123456789")
+    assert await read(tmp_path / "file", offset=3, length=4) == b"3456"
+    assert await read(tmp_path / "file", offset=3) == b"3456789"
+
+
+def fifo(path):
+    os.mkfifo(path)
+
+
+def folder(path):
+    path.mkdir()
+
+
+def unix_socket(path):
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+
+
+def nothing(path):
+    pass
+
+
+def link_to_nowhere(path):
+    path.symlink_to("nowhere")
+
+
+def link_to_itself(path):
+    path.symlink_to(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs POSIX file types")
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (fifo, "is a FIFO; samples must be regular files"),
+        (folder, "is a directory; samples must be regular files"),
+        (unix_socket, "No such device or address"),
+        (nothing, "No such file or directory"),
+        (link_to_nowhere, "No such file or directory"),
+        (link_to_itself, "Too many levels of symbolic links"),
+    ],
+)
+async def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path, make, text):
+    """A FIFO without a writer does not hang the read; every odd thing in a manifest gives an error in words."""
+    make(tmp_path / "odd")
+    with pytest.raises(OSError, match=text):
+        await read(tmp_path / "odd")
+
+
+async def test_device_is_refused():
+    """A device, which might have no end, is not read."""
+    with pytest.raises(OSError, match="is a device"):
+        await read("/dev/zero")
+
+
+async def test_file_over_the_limit_is_refused_before_reading(tmp_path):
+    """A file larger than `max_size` costs no memory: a sparse one of 1 TB is refused, with the line that allows it."""
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(10**12)
+    with pytest.raises(OSError, match=r"has 1,000,000,000,000 bytes, more than max_size=256,000,000.*FileReader\(max_"):
+        await read(tmp_path / "huge")
+
+
+async def test_file_that_ends_early_is_an_error(tmp_path):
+    """Fewer bytes than the sample should have are an error, never a shorter sample."""
+    (tmp_path / "file").write_bytes(b"0123456789")
+    with pytest.raises(OSError, match="ended after 4 of 8 bytes"):
+        await read(tmp_path / "file", offset=6, length=8)
+
+
+def test_short_reads_are_put_together(tmp_path, monkeypatch):
+    """A file system may return less than was asked for; the parts make the whole."""
+    (tmp_path / "file").write_bytes(content := os.urandom(100_000))
+    whole_read, sizes = os.read, []
+
+    def short_read(descriptor, size):
+        data = whole_read(descriptor, min(size, 7_001))
+        sizes.append(len(data))
+        return data
+
+    monkeypatch.setattr(os, "read", short_read)
+    assert files.read_file(str(tmp_path / "file"), 0, None, 10**6) == content
+    assert len(sizes) > 10
+
+
+@pytest.mark.parametrize("wrong", [{"concurrency": 0}, {"concurrency": "auto"}, {"max_size": 0}, {"max_size": "big"}])
+def test_wrong_settings_are_refused(wrong):
+    """A setting that cannot be used is refused when the reader is made."""
+    with pytest.raises(ab.ConfigError, match=f"{next(iter(wrong))} must be"):
+        ab.FileReader(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("size", "number"), [(7, 7), ("7", 7), ("256MB", 256_000_000), ("1.5 MiB", 1_572_864), ("2kb", 2000), ("1G", 10**9)]
+)
+def test_sizes_in_words(size, number):
+    """Sizes may be numbers or texts, decimal as disks are sold or binary as memory is."""
+    assert ab.FileReader(max_size=size).max_size == number
+
+
+async def test_no_more_reads_at_once_than_asked_for(tmp_path):
+    """`concurrency` bounds the threads that read, and a few quick reads do not start all of them."""
+    for index in range(50):
+        (tmp_path / str(index)).write_bytes(b"x")
+    before = threading.active_count()
+    async with ab.FileReader(concurrency=3).open() as reader:
+        samples = [ab.Sample(key=str(index), path=str(tmp_path / str(index))) for index in range(50)]
+        await asyncio.gather(*map(reader.read, samples))
+        assert threading.active_count() - before <= 3
+        assert reader.concurrency == 3
+
+
+async def test_closing_gives_up_a_read_that_hangs():
+    """Closing does not wait for ever for a call that is stuck, and never begins those that were waiting behind it."""
+    begun, stuck, done = threading.Event(), threading.Event(), []
+    pool = DaemonThreadPool(1, "test-stuck")
+    running = pool.submit(lambda: begun.set() or stuck.wait())
+    wait_until(begun.is_set)
+    waiting = pool.submit(done.append, "too late")
+    assert await pool.aclose(0.01) == 1
+    assert waiting.cancelled()
+    with pytest.raises(RuntimeError, match="closed"):
+        pool.submit(print)
+    stuck.set()
+    assert running.result()
+    pool.shutdown(wait=True)
+    assert done == []
+
+
+def test_pool_reuses_idle_threads():
+    """One call after the other runs on one thread."""
+    pool = DaemonThreadPool(8, "test-idle")
+    names = set()
+    for _ in range(20):
+        names.add(pool.submit(lambda: threading.current_thread().name).result())
+        wait_until(lambda: pool._idle._value == len(pool._threads))
+    pool.shutdown()
+    assert names == {"test-idle-0"}
+
+
+def test_pool_keeps_no_result_alive():
+    """An idle thread holds on to nothing of the call it finished."""
+    import weakref
+
+    class Result:
+        pass
+
+    pool = DaemonThreadPool(1, "test-results")
+    reference = weakref.ref(pool.submit(Result).result())
+    wait_until(lambda: reference() is None)
+    pool.shutdown()

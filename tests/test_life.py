@@ -1,0 +1,339 @@
+"""Design 3.2: whatever ends an iteration, no thread, file or task of it is left, and nothing is read afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import threading
+
+import psutil
+import pytest
+from conftest import Footprint
+from fakes import Gated, Numbers, Ready, number, wait_until
+
+import asyncbatch as ab
+
+
+def make(size=200, batch_size=10, **settings):
+    settings.setdefault("reader", Ready())
+    settings.setdefault("decoder", number)
+    return ab.Loader(Numbers(size), batch_size=batch_size, **settings)
+
+
+class CallerFailed(Exception):
+    """What a caller's own loop raises."""
+
+
+def drop_after_break(loader):
+    for _batch in loader:
+        break
+
+
+def drop_after_exception(loader):
+    with pytest.raises(CallerFailed):
+        for _batch in loader:
+            raise CallerFailed
+
+
+def drop_iterator(loader):
+    batches = iter(loader)
+    next(batches)
+    del batches
+
+
+def drop_iterator_in_a_cycle(loader):
+    batches = iter(loader)
+    next(batches)
+    cycle = [batches]
+    cycle.append(cycle)
+    del batches, cycle
+    gc.collect()
+
+
+def close_loader(loader):
+    next(iter_kept := iter(loader))
+    loader.close()
+    assert iter_kept is not None
+
+
+def leave_with_block(loader):
+    with loader:
+        batches = iter(loader)
+        next(batches)
+
+
+def close_iterator(loader):
+    batches = iter(loader)
+    next(batches)
+    batches.close()
+
+
+def exhaust(loader):
+    batches = iter(loader)
+    assert sum(1 for _ in batches) == len(loader)
+
+
+WAYS_TO_END = [
+    drop_after_break, drop_after_exception, drop_iterator, drop_iterator_in_a_cycle, close_loader, leave_with_block,
+    close_iterator, exhaust,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("end", WAYS_TO_END)
+def test_nothing_is_left(end, footprint):
+    """However an iteration ends, its threads and descriptors are gone when the caller goes on."""
+    reader = Ready()
+    loader = make(reader=reader)
+    end(loader)
+    footprint.assert_same()
+
+
+def test_footprint_sees_a_running_iteration(footprint):
+    """Positive control: while an iteration runs, the footprint differs."""
+    batches = iter(make())
+    with pytest.raises(AssertionError):
+        footprint.assert_same()
+    batches.close()
+
+
+@pytest.mark.parametrize("end", [drop_after_break, close_loader, close_iterator])
+def test_nothing_is_read_afterwards(end):
+    """Reading stops with the iteration, though far from everything was read."""
+    reader = Gated(held=range(20, 100_000))
+    loader = make(100_000, reader=reader)
+    end(loader)
+    assert 20 <= reader.begun <= 20 + reader.concurrency
+
+
+async def break_async(loader):
+    async for _batch in loader:
+        break
+
+
+async def fail_async(loader):
+    with pytest.raises(CallerFailed):
+        async for _batch in loader:
+            raise CallerFailed
+
+
+async def aclose_loader(loader):
+    async for _batch in loader:
+        await loader.aclose()
+        break
+
+
+async def leave_async_with_block(loader):
+    async with loader:
+        async for _batch in loader:
+            break
+
+
+async def exhaust_async(loader):
+    assert len([batch async for batch in loader]) == len(loader)
+
+
+async def cancel_waiting_task(loader):
+    async def wait_for_ever():
+        async for _batch in loader:
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(wait_for_ever())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    del task
+
+
+@pytest.mark.parametrize(
+    "end", [break_async, fail_async, aclose_loader, leave_async_with_block, exhaust_async, cancel_waiting_task]
+)
+async def test_nothing_is_left_async(end):
+    """The same on an event loop, which has no task left over either; what is only dropped ends unawaited."""
+    before, tasks = Footprint(), asyncio.all_tasks()
+    await end(make())
+    gc.collect()
+    before.assert_same_soon()
+    assert asyncio.all_tasks() == tasks
+
+
+def test_a_thousand_breaks_cost_nothing(footprint):
+    """1,000 loops that break after one batch leave threads, descriptors and memory (±10 MB) where they were."""
+    rows = ab.Loader(
+        Numbers(10_000), batch_size=8, reader=Ready(), decoder=lambda _: number(b"\0").repeat(4 * 1024)
+    )  # 32 kB a row: a thousand kept batches would be 256 MB
+    for _ in range(100):
+        drop_after_break(rows)
+    gc.collect()
+    process = psutil.Process()
+    memory = process.memory_info().rss
+    for _ in range(1000):
+        drop_after_break(rows)
+    footprint.assert_same()
+    gc.collect()
+    assert abs(process.memory_info().rss - memory) < 10e6
+
+
+def test_closing_twice_is_closing_once():
+    """`close()` again, and on an iterator that ended, does nothing."""
+    loader = make()
+    batches = iter(loader)
+    next(batches)
+    for _ in range(2):
+        batches.close()
+        loader.close()
+
+
+def test_use_after_close_says_so():
+    """A closed loader, and an iterator that it ended, raise `LoaderClosed` in words."""
+    loader = make()
+    batches = iter(loader)
+    next(batches)
+    loader.close()
+    with pytest.raises(ab.LoaderClosed, match="the loader was closed"):
+        next(batches)
+    with pytest.raises(ab.LoaderClosed, match="make a new one"):
+        iter(loader)
+
+
+def test_a_new_iterator_ends_the_one_before_it():
+    """The older iterator says why it has no more batches, instead of ending as if the epoch were over."""
+    loader = make()
+    older = iter(loader)
+    next(older)
+    newer = iter(loader)
+    with pytest.raises(ab.LoaderClosed, match="newer iterator"):
+        next(older)
+    assert sum(1 for _ in newer) == len(loader)
+    with pytest.raises(StopIteration):
+        next(newer)
+
+
+def test_an_iterator_outlives_the_name_of_its_loader():
+    """`for … in Loader(…)` keeps working although nothing but the iterator refers to the loader."""
+    batches = iter(make())
+    gc.collect()
+    assert sum(1 for _ in batches) == 20
+
+
+def test_two_loaders_run_at_once():
+    """Two loaders do not disturb each other, and closing one leaves the other alone."""
+    first, second = make(), make(shuffle=True)
+    pairs = list(zip(first, second, strict=True))
+    assert len(pairs) == 20
+    remaining = iter(second)
+    first.close()
+    assert sum(1 for _ in remaining) == 20
+
+
+def test_close_wakes_a_waiting_thread():
+    """A thread that waits for a batch is told when another closes the loader."""
+    reader = Gated(held=range(10))
+    loader = make(reader=reader)
+    batches = iter(loader)
+    caught = []
+
+    def wait():
+        try:
+            next(batches)
+        except ab.LoaderClosed as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    reader.arrived.wait()
+    loader.close()
+    thread.join()
+    assert len(caught) == 1
+
+
+def test_interrupted_wait_ends_the_iteration(footprint, monkeypatch):
+    """Ctrl-C while waiting for a batch ends the work at once, although its traceback keeps the iterator alive."""
+    batches = iter(make(reader=Gated(held=range(10))))
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(batches._engine.handoff, "get", interrupted)
+    with pytest.raises(KeyboardInterrupt) as kept:
+        next(batches)
+    footprint.assert_same()
+    assert kept.traceback
+
+
+async def test_a_blocked_event_loop_does_not_stop_the_prefetching():
+    """A caller that never awaits still gets the next `prefetch` batches read and decoded behind its back."""
+    reader, decoded = Ready(), []
+
+    def decode(data):
+        decoded.append(data)
+        return number(data)
+
+    batches = aiter(make(reader=reader, decoder=decode, prefetch=4))
+    await anext(batches)
+    wait_until(lambda: len(decoded) == 50)  # holds this thread, and with it this event loop
+    assert reader.reads >= 50
+    await batches.aclose()
+
+
+async def test_an_event_loop_with_a_loader_is_shared():
+    """Other tasks run between batches, even when every batch is there before it is asked for."""
+    turns = 0
+
+    async def other():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    seen = [turns async for _batch in make()]
+    task.cancel()
+    assert all(later > earlier for earlier, later in itertools.pairwise(seen))
+
+
+async def test_giving_up_on_a_batch_loses_none():
+    """A time-out around `anext` takes nothing: the next call gets the batch that was waited for."""
+    reader = Gated(held=[0])
+    batches = aiter(make(reader=reader))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(anext(batches), 0.01)
+    reader.release()
+    assert [batch.step async for batch in batches] == list(range(20))
+
+
+def test_no_more_than_prefetch_batches_are_decoded_ahead():
+    """Decoding stops at `prefetch` batches ahead of the caller, while reading goes on."""
+    reader, decoded = Ready(), []
+
+    def decode(data):
+        decoded.append(data)
+        return number(data)
+
+    batches = iter(make(reader=reader, decoder=decode, prefetch=3))
+    wait_until(lambda: reader.reads == 200)
+    wait_until(lambda: len(decoded) == 30)
+    next(batches)
+    wait_until(lambda: len(decoded) == 40)
+    assert len(list(batches)) == 19
+
+
+def test_reading_ahead_stops_at_its_budget():
+    """Bytes read ahead stay within `read_ahead`, and one sample larger than all of it still passes."""
+    big = [7 for _ in range(60)]
+
+    class Large(Ready):
+        async def read(self, sample):
+            self.reads += 1
+            return bytes(big[0] * 10_000)
+
+    reader = Large(concurrency=4)
+    loader = make(60, 1, reader=reader, decoder=lambda _: number(b"\1"), prefetch=1, read_ahead=500_000)
+    batches = iter(loader)
+    next(batches)
+    wait_until(lambda: batches._engine._handoff._batches)  # it has prefetched what it may
+    assert reader.reads <= 2 + 500_000 // 70_000 + 4
+    assert len(list(batches)) == 59
+    tiny = make(5, 1, reader=Large(), decoder=lambda _: number(b"\1"), read_ahead=1)
+    assert len(list(tiny)) == 5
