@@ -1,0 +1,78 @@
+"""`asyncbatch preview`: a contact sheet of what a model would see."""
+
+from __future__ import annotations
+
+import argparse
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import asyncbatch as ab
+from asyncbatch.cli.arguments import Commands, add_path, image_size, whole
+from asyncbatch.cli.sheet import draw_sheet
+from asyncbatch.cli.terminal import CommandError, need, progress
+
+__all__ = ["add_to", "run"]
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "preview",
+        help="draw what a model would see of your pictures, with labels",
+        description="Draws a contact sheet of your pictures as a model would see them: resized, with their labels. "
+        "It shows at a glance whether labels fit, and what resizing does to the pictures.",
+        epilog="example: asyncbatch preview photos/ -o sheet.png --shuffle",
+    )
+    add_path(parser)
+    parser.add_argument("-o", "--out", metavar="FILE.png", type=Path, required=True, help="where to write the sheet")
+    parser.add_argument(
+        "--count", metavar="N", type=whole(1, 400), default=32, help="how many pictures to show (default: 32)"
+    )
+    parser.add_argument(
+        "--image-size", type=image_size, default=(224, 224), metavar="SIZE",
+        help="what the model gets, in pixels: 224, or 224x320 as height and width (default: 224)",
+    )  # fmt: skip
+    parser.add_argument("--shuffle", action="store_true", help="take pictures from all over instead of the first ones")
+    parser.add_argument(
+        "--seed", metavar="S", type=whole(0, 2**63 - 1), default=0, help="another seed shuffles otherwise"
+    )
+    parser.add_argument("--keys", action="store_true", help="write each picture's file below it too")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Draw the sheet and say where it is."""
+    need("tqdm", "cli")
+    need("matplotlib", "plot")
+    out: Path = arguments.out
+    if out.suffix.lower() != ".png":
+        raise CommandError(f"the sheet is a PNG file, so its name must end in .png: -o {out.with_suffix('.png')}")
+    if not out.parent.is_dir():
+        raise CommandError(f"there is no folder {out.parent} to write {out.name} into; make it first")
+
+    with ab.Loader(
+        arguments.path, batch_size=1, image_size=arguments.image_size, shuffle=arguments.shuffle, seed=arguments.seed
+    ) as loader:
+        count = min(arguments.count, len(loader))
+        names = getattr(loader.source, "class_names", None)
+        images, captions = [], []
+        with progress("reading", count) as bar:
+            for batch in islice(loader, count):
+                images.append(batch.images[0])
+                caption = "" if batch.labels is None else _label(batch.labels[0], names)
+                captions.append(f"{caption}\n{batch.keys[0]}" if arguments.keys else caption)
+                bar.update()
+        total = len(loader)
+    draw_sheet(out, np.stack(images), captions, f"{count:,} of {total:,} pictures of {arguments.path}")
+    print(f"{out}: {count:,} of {total:,} pictures")
+    return 0
+
+
+def _label(label: Any, names: Any) -> str:
+    """Write a label: a class by its name, numbers shortly."""
+    if names and isinstance(label, np.integer):
+        return str(names[label])
+    return np.array2string(np.asarray(label), precision=4, separator=", ", threshold=8)
