@@ -1,0 +1,33 @@
+"""asyncbatch as it comes: nothing is set but what to deliver."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Iterator
+
+import asyncbatch as ab
+from asyncbatch import _engine
+from bench.contenders._contend import LABELS, contend, parser
+
+
+def epochs(args: argparse.Namespace) -> Iterator[ab.Batch]:
+    threads = args.decode_threads if args.decode_threads == "auto" else int(args.decode_threads)
+    with ab.Loader(
+        args.data / LABELS,
+        batch_size=args.batch_size,
+        image_size=(args.image_size, args.image_size),
+        drop_last=True,
+        decode_threads=threads,
+    ) as loader:
+        yield from loader.epochs(args.epochs)
+
+
+if __name__ == "__main__":
+    arguments = parser("asyncbatch")
+    arguments.add_argument("--decode-threads", default="auto")
+    arguments.add_argument("--event-loop", choices=["uvloop", "asyncio"], default="uvloop")
+    parsed = arguments.parse_args()
+    if parsed.event_loop == "asyncio":
+        _engine.new_event_loop = asyncio.new_event_loop
+    contend("asyncbatch", epochs, parsed)
