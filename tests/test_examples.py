@@ -13,8 +13,10 @@ from test_train_data import draw, write_manifest
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-def run(name, *arguments):
-    command = [sys.executable, "-W", "error", str(EXAMPLES / name), *map(str, arguments)]
+def run(name, *arguments, strict=True):
+    """Run an example; `strict` makes warnings errors, which other people's libraries do not stand."""
+    warnings = ["-W", "error"] if strict else []
+    command = [sys.executable, *warnings, str(EXAMPLES / name), *map(str, arguments)]
     return subprocess.run(
         command, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "COLUMNS": "80"}
     )
@@ -42,6 +44,17 @@ def test_async_training(folder, tmp_path):
     done = run("async_training.py", manifest)
     assert (done.returncode, done.stderr) == (0, "")
     assert "after 5 epochs of 3 batches the loss is 0.0" in done.stdout
+
+
+@pytest.mark.framework
+def test_albumentations_transform(folder):
+    """`albumentations_transform.py` augments each batch of each epoch differently, and twice the same."""
+    pytest.importorskip("albumentations", reason="pip install albumentations")
+    first, second = (run("albumentations_transform.py", folder, strict=False) for _ in range(2))
+    assert first.returncode == 0, first.stderr
+    assert first.stdout == second.stdout
+    checksums = [line.rpartition(" ")[2] for line in first.stdout.splitlines()]
+    assert len(checksums) == len(set(checksums)) == 6
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
