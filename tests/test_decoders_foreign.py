@@ -59,6 +59,10 @@ class Method:
         return image
 
 
+def by_keyword(image, *, rng=None):
+    return with_default(image, rng)
+
+
 def any_number(*arguments):
     return with_default(*arguments)
 
@@ -67,6 +71,12 @@ def any_number(*arguments):
 def test_functions_with_a_generator(transform):
     """A function with two required arguments, or one called rng, gets image and generator."""
     assert np.array_equal(ImageDecoder(transform=transform)(KINDS["png"]()), rgb())
+
+
+def test_a_generator_by_keyword_only():
+    """A function that would take the generator only by name is an error rather than a transform without seed."""
+    with pytest.raises(TypeError, match="positional argument"):
+        ImageDecoder(transform=by_keyword)(KINDS["png"]())
 
 
 @pytest.mark.parametrize("transform", [np.flipud, np.rot90, Method().flip, keyword_only, lambda image, k=1: image])

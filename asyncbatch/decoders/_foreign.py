@@ -62,7 +62,7 @@ def _takes_rng(function: Callable[..., Any]) -> bool:
         return True
     places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = [p for p in places if p.default is p.empty]
-    return len(required) != 1 or any(p.name == "rng" for p in places)
+    return len(required) != 1 or any(p.name == "rng" for p in parameters)
 
 
 class _Adapted:

@@ -26,10 +26,10 @@ def single_threaded_opencv() -> Iterator[None]:
     The setting is the process's: the first block to open notes it and sets 1, the last to close puts it back, unless
     somebody changed it meanwhile.
 
-    Nothing is lost by it while decode threads keep the cores busy. Measured on 2 cores with two Python threads (ms a
-    picture, OpenCV's threads on, off): 500×375 to 224×224 linear 0.11, 0.11; 4000×3000 to 224×224 linear 0.08, 0.08, area
-    19, 20; 2000×1500 to 1024×1024 linear 1.0, 1.1. OpenCV splits only the last of these; what is gained is that its
-    threads do not compete with the caller's own work for the cores, and that none are there at a fork.
+    Nothing is lost by it while decode threads keep the cores busy. Measured on 2 cores with two Python threads, in ms a
+    picture with OpenCV's threads on and off: 500×375 to 224×224 linear 0.11 and 0.11; 4000×3000 to 224×224 linear 0.08
+    and 0.08, area 19 and 20; 2000×1500 to 1024×1024 linear 1.0 and 1.1. OpenCV splits only the last of these. What is
+    gained is that its threads do not compete with the caller's own work for the cores, and that a fork meets none.
     """
     with _Users.lock:
         if _Users.count == 0:
