@@ -52,12 +52,11 @@ class Engine:
         runner = asyncio.Runner(loop_factory=new_event_loop)
         self._loop = loop = runner.get_loop()
         decode_pool = ThreadPoolExecutor(stages.decode_threads, thread_name_prefix="asyncbatch-decode")
-        pipeline = Pipeline(stages, epochs, counters, loop, decode_pool)
+        self._pipeline = pipeline = Pipeline(stages, epochs, counters, loop, decode_pool)
         self._handoff = Handoff(on_taken=lambda: _call(loop, pipeline.credit))
-        self._stopper = _Stopper()
         self._thread = threading.Thread(
             target=_run,
-            args=(runner, decode_pool, pipeline, self._handoff, self._stopper),
+            args=(runner, decode_pool, pipeline, self._handoff),
             name="asyncbatch-engine",
             daemon=True,
         )
@@ -91,7 +90,7 @@ class Engine:
     def stop(self) -> None:
         """Tell the iteration to end, without waiting; safe in a finalizer, which may run anywhere."""
         if self.is_here:
-            _call(self._loop, self._stopper.stop)
+            _call(self._loop, self._pipeline.stop)
 
     def join(self) -> None:
         """Wait until no thread of the iteration is left, at most for as long as a prompt end can take."""
@@ -99,12 +98,10 @@ class Engine:
             self._thread.join(_STOP_TIMEOUT)
 
 
-def _run(
-    runner: asyncio.Runner, decode_pool: ThreadPoolExecutor, pipeline: Pipeline, handoff: Handoff, stopper: _Stopper
-) -> None:
+def _run(runner: asyncio.Runner, decode_pool: ThreadPoolExecutor, pipeline: Pipeline, handoff: Handoff) -> None:
     try:
         with single_threaded_opencv(), decode_pool, runner:
-            runner.run(_drain(pipeline, handoff, stopper))
+            runner.run(_drain(pipeline, handoff))
     finally:
         _living.pop(threading.current_thread(), None)
 
@@ -124,33 +121,12 @@ def _stop_all() -> None:
         engine.join()
 
 
-class _Stopper:
-    """Cancels the engine's task once, even if told so before there is a task."""
-
-    def __init__(self) -> None:
-        self._stopped = False
-        self._task: asyncio.Task[None] | None = None
-
-    def stop(self) -> None:
-        if not self._stopped:  # a second cancel would break off the first one's cleaning up
-            self._stopped = True
-            if self._task is not None:
-                self._task.cancel()
-
-    def begin(self, task: asyncio.Task[None] | None) -> bool:
-        self._task = task
-        return not self._stopped
-
-
-async def _drain(pipeline: Pipeline, handoff: Handoff, stopper: _Stopper) -> None:
+async def _drain(pipeline: Pipeline, handoff: Handoff) -> None:
     error: BaseException | None = None
     try:
-        if stopper.begin(asyncio.current_task()):
-            async with aclosing(pipeline.batches()) as batches:
-                async for batch in batches:
-                    handoff.put(batch)
-    except asyncio.CancelledError:
-        pass  # by `stop`, and nothing is left to be cancelled: the task ends here
+        async with aclosing(pipeline.batches()) as batches:
+            async for batch in batches:
+                handoff.put(batch)
     except BaseException as caught:  # noqa: BLE001 - it is the caller's, in its turn
         error = _in_words(caught)
     handoff.end(error)

@@ -79,6 +79,8 @@ class Pipeline:
         self._unfinished = 0
         self._all_planned = False
         self._crash: BaseException | None = None
+        self._stopped = False
+        self._opening: asyncio.Task[Any] | None = None
         self._mailbox: deque[tuple[Assembly | None, int | None, float]] = deque()
         self._mail_announced = False
 
@@ -86,18 +88,34 @@ class Pipeline:
         """The caller took a batch: another may be opened."""
         self._credits.release()
 
+    def stop(self) -> None:
+        """End the iteration early. `batches` then ends as it does after the last batch, and its cleaning up is whole.
+
+        Cancelling its task instead could break off the cleaning up that a natural end has just begun. Only the opening
+        of a reader is cancelled, since that may take for ever.
+        """
+        if not self._stopped:
+            self._stopped = True
+            self._leaving.put_nowait(None)
+            if self._opening is not None:
+                self._opening.cancel()
+
     async def batches(self) -> AsyncGenerator[Batch, None]:
-        """Yield the batches; close the generator to end all work.
+        """Yield the batches until the last one, or until `stop`.
 
         Raises:
             SampleError: A sample could not be read or decoded; the batches before its own were yielded.
             SourceError: The source failed, likewise.
         """
+        if self._stopped:
+            return
+        self._opening = asyncio.current_task()
         async with _opened(self._stages.reader) as reader:
+            self._opening = None
             producer = asyncio.create_task(self._produce(reader))
             kind: RowKind | None = None
             try:
-                while (assembly := await self._leaving.get()) is not None:
+                while (assembly := await self._leaving.get()) is not None and not self._stopped:
                     batch = assembly.finish(kind)
                     kind = batch.images.shape[1:], batch.images.dtype
                     yield batch

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 import threading
+from contextlib import asynccontextmanager
 
 import psutil
 import pytest
@@ -173,6 +174,52 @@ def test_a_thousand_breaks_cost_nothing(footprint):
     footprint.assert_same()
     gc.collect()
     assert abs(process.memory_info().rss - memory) < 10e6
+
+
+class SlowToOpenOrClose:
+    """A reader factory that takes as long to open, or to close, as the test says."""
+
+    def __init__(self, slow):
+        self.slow = slow
+        self.begun, self.may_end = threading.Event(), threading.Event()
+        self.closed = False
+
+    async def _wait(self):
+        self.begun.set()
+        while not self.may_end.is_set():  # noqa: ASYNC110 - set from another thread, which knows no asyncio event
+            await asyncio.sleep(0)
+
+    @asynccontextmanager
+    async def open(self):
+        if self.slow == "open":
+            await self._wait()
+        yield Ready()
+        await self._wait()
+        self.closed = True
+
+
+def test_stopping_does_not_break_off_cleaning_up(footprint):
+    """A stop that comes while the end of an epoch is cleaning up lets it come to its end."""
+    reader = SlowToOpenOrClose("close")
+    batches = iter(make(size=10, batch_size=10, reader=reader))
+    next(batches)
+    reader.begun.wait()
+    closer = threading.Thread(target=batches.close)
+    closer.start()
+    wait_until(lambda: batches._engine._pipeline._stopped)
+    reader.may_end.set()
+    closer.join()
+    assert reader.closed
+    footprint.assert_same()
+
+
+def test_stopping_ends_an_opening_that_hangs(footprint):
+    """Closing does not wait for a reader that never gets to open."""
+    reader = SlowToOpenOrClose("open")
+    batches = iter(make(reader=reader))
+    reader.begun.wait()
+    batches.close()
+    footprint.assert_same()
 
 
 def test_closing_twice_is_closing_once():

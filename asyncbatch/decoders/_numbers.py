@@ -65,7 +65,7 @@ class Numbers:
         self._converters = [_cheapest(table, factor, divisor) for table in tables]
 
     def write(self, image: Array, out: Array) -> None:
-        """Write `image`, (H, W, C) uint8 and contiguous, into `out`, (H, W, C) or (C, H, W), contiguous as well."""
+        """Write `image`, (H, W, C) uint8, into `out`, (H, W, C) or (C, H, W), which must be contiguous."""
         if image.shape[2] > 1 and self._planar:
             if out.dtype == np.uint8:
                 cv2.split(image, list(out))

@@ -41,6 +41,5 @@ def decode_by_opencv(data: bytes, colour: str, flags: int = 0) -> Array:
 
 def resize(image: Array, size: tuple[int, ...], interpolation: str, out: Array | None = None) -> Array:
     """Resize (H, W, C) to (*size, C), into `out` if it is given, which must then be contiguous."""
-    image = np.ascontiguousarray(image)
     resized = cv2.resize(image, (size[1], size[0]), dst=out, interpolation=INTERPOLATIONS[interpolation])
     return resized.reshape(*size, image.shape[2])  # OpenCV drops the axis of a single channel

@@ -164,7 +164,7 @@ class ImageDecoder:
                 that is no picture. What `transform` itself raises comes through.
         """
         if isinstance(data, np.ndarray) and data.ndim > 1:
-            image = self._checked(np.array(data), "the picture in memory")
+            image = self._checked(np.array(data, order="C"), "the picture in memory")
         else:
             image = self._read(data if isinstance(data, bytes) else bytes(memoryview(data)), out)
         if self._transforms:
@@ -216,7 +216,7 @@ class ImageDecoder:
         return self._checked(image, f"what transform={self.transform!r} returned")
 
     def _checked(self, image: Any, what: str) -> Array:
-        """Return a picture that did not come from a file as a contiguous (H, W, C) array."""
+        """Return a picture that did not come from a file as an (H, W, C) array, of whatever strides."""
         channels = _CHANNELS[self.channels]
         if isinstance(image, np.ndarray) and image.ndim == 2 and channels == 1:
             image = image[..., None]
@@ -224,7 +224,7 @@ class ImageDecoder:
             got = f"{image.shape} {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
             raise ValueError(f"{what} must be a picture, (height, width, {channels}), got {got}")
         if image.dtype == np.uint8:
-            return np.ascontiguousarray(image)
+            return image
         if not np.issubdtype(image.dtype, np.floating):
             raise ValueError(f"{what} must be uint8 or a float dtype, got {image.dtype}; write image.astype('uint8')")
         if self.row_dtype == np.uint8 or not self._numbers.is_plain:
@@ -232,7 +232,7 @@ class ImageDecoder:
                 f"{what} is {image.dtype}, so its numbers are done: write ImageDecoder(dtype='float32') without scale, "
                 f"mean and std, or return uint8"
             )
-        return np.ascontiguousarray(image, np.float64 if image.dtype == np.float64 else np.float32)
+        return np.asarray(image, np.float64 if image.dtype == np.float64 else np.float32)
 
 
 def _as_dtype(dtype: Any) -> np.dtype[Any]:
