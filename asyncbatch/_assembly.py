@@ -7,6 +7,7 @@ one that does not, rows are kept until all are there, since only then their comm
 from __future__ import annotations
 
 import threading
+from asyncio import CancelledError
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any
@@ -53,6 +54,11 @@ class Assembly:
         self._images: Array | None = None
         self._rows: list[Array] = []
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether `finish` will raise."""
+        return bool(self._errors)
+
     def hold(self, slot: int, data: Any) -> None:
         """Keep bytes that came before the batch was opened."""
         self._held.append((slot, data))
@@ -81,17 +87,17 @@ class Assembly:
                 self._rows[slot] = row
             elif row is not out:  # the slot would still hold whatever was in memory before
                 raise TypeError(f"{type(decoder).__name__}.decode must fill and return `out` when it is given")
-        except Exception as cause:  # noqa: BLE001 - whatever a decoder raises is this sample's error
+        except (Exception, CancelledError) as cause:  # noqa: BLE001 - whatever a decoder raises is this sample's error
             return self.fail(slot, DecodeError, cause)
         return self._settle(1, perf_counter() - start)
 
     def fill(self, take: Callable[[Indices], Array]) -> bool:
         """Fill every slot with rows that are in memory, through the decoder if there is one."""
         try:
-            rows = take(self.planned.indices)
+            rows = np.asarray(take(self.planned.indices))
             if len(rows) != self._missing:
                 raise ValueError(f"it gave {len(rows)} rows for {self._missing} indices")
-        except Exception as cause:  # noqa: BLE001 - whatever a source raises is the batch's error
+        except (Exception, CancelledError) as cause:  # noqa: BLE001 - whatever a source raises is the batch's error
             error = SourceError(f"{getattr(take, '__qualname__', 'take')} failed: {describe(cause)}")
             error.__cause__ = cause
             self._errors[0] = error
@@ -104,7 +110,8 @@ class Assembly:
     def fail(self, slot: int, kind: type[SampleError], cause: BaseException) -> bool:
         """Record why a sample did not become a row."""
         error = kind(self.planned.samples[slot].key, int(self.planned.indices[slot]), describe(cause))
-        error.__cause__ = cause
+        # Without our own frame, which holds the whole batch for as long as somebody keeps the error.
+        error.__cause__ = cause.with_traceback(cause.__traceback__ and cause.__traceback__.tb_next)
         self._errors[slot] = error
         return self._settle(1)
 

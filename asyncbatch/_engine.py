@@ -67,6 +67,9 @@ class Engine:
             del _living[self._thread]
             runner.close()
             raise _in_words(error) from error
+        except BaseException:  # Ctrl-C while the thread was starting: it runs, and nobody would ever stop it
+            self.stop()
+            raise
 
     @property
     def is_here(self) -> bool:
@@ -92,9 +95,15 @@ class Engine:
         if self.is_here:
             _call(self._loop, self._pipeline.stop)
 
+    def end(self, error: LoaderClosed) -> None:
+        """Stop at once; whoever asks for another batch gets `error`."""
+        if self.is_here:
+            self._handoff.end(error, discard=True)
+            self.stop()
+
     def join(self) -> None:
         """Wait until no thread of the iteration is left, at most for as long as a prompt end can take."""
-        if self.is_here and self._thread is not threading.current_thread():
+        if self.is_here and self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(_STOP_TIMEOUT)
 
 
@@ -112,13 +121,19 @@ def _run(runner: asyncio.Runner, decode_pool: ThreadPoolExecutor, pipeline: Pipe
 _living: dict[threading.Thread, Engine] = {}
 
 
-@atexit.register
 def _stop_all() -> None:
     engines = list(_living.values())
     for engine in engines:
-        engine.stop()
+        engine.end(_at_exit())
     for engine in engines:
         engine.join()
+
+
+atexit.register(_stop_all)
+
+# At exit `concurrent.futures` waits until its threads have emptied their queue, which could be hundreds of pictures
+# that nobody will see. It does so by a hook of `threading` that has no public name; the last to register goes first.
+getattr(threading, "_register_atexit", atexit.register)(_stop_all)
 
 
 async def _drain(pipeline: Pipeline, handoff: Handoff) -> None:
@@ -132,10 +147,16 @@ async def _drain(pipeline: Pipeline, handoff: Handoff) -> None:
     handoff.end(error)
 
 
+def _at_exit() -> LoaderClosed:
+    return LoaderClosed("the interpreter is shutting down, and starts no threads for a loader any more")
+
+
 def _in_words(error: BaseException) -> BaseException:
-    """Return what the caller should hear when Python refuses threads because it is about to exit."""
+    """Return what the caller should hear of an error that is about threads and tasks it knows nothing of."""
     if isinstance(error, RuntimeError) and "interpreter shutdown" in str(error):
-        return LoaderClosed("the interpreter is shutting down, and starts no threads for a loader any more")
+        return _at_exit()
+    if isinstance(error, asyncio.CancelledError):  # raised as it is, it would cancel the caller's task
+        return LoaderClosed("opening the reader was cancelled")
     return error
 
 

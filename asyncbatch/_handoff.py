@@ -49,6 +49,7 @@ class Handoff:
         with self._changed:
             if discard:
                 self._batches.clear()
+                self._error = None
             if not self._ended:
                 self._ended = True
                 self._error = error
@@ -87,7 +88,10 @@ class Handoff:
             return self._batches.popleft()
         if self._error is not None:
             error, self._error = self._error, None
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # its traceback holds this frame: no cycle, which would keep the caller's iterator alive
         return None
 
     def _taken(self, batch: Batch | None) -> Batch | None:

@@ -15,7 +15,7 @@ from asyncbatch._types import Batch, Hook, Span
 from asyncbatch.readers._pool import DaemonThreadPool
 from asyncbatch.stats import Counters
 
-__all__ = ["BatchIterator", "in_thread"]
+__all__ = ["BatchIterator", "in_thread", "on_event_loop"]
 
 
 class BatchIterator:
@@ -64,33 +64,35 @@ class BatchIterator:
             del self
             raise
         except BaseException:
-            await in_thread(self._release)
+            self._release(wait=False)  # waiting could be cancelled, and the error would be lost with it
             raise
         if batch is None:
             self._check_closed()
-            await in_thread(self._release)
+            self._release(wait=False)
             raise StopAsyncIteration
         return self._delivered(batch, start)
 
-    def close(self, why: str = "it was closed") -> None:
+    def close(self, why: str = "it was closed", *, wait: bool = True) -> None:
         """End the background work of this iteration; the loader can be iterated again.
 
         Args:
             why: What asking for a further batch is answered with.
+            wait: Wait until its threads are gone, rather than let them end by themselves.
         """
         if self._engine.is_here and not self._ended:
             self._closed_by = why
             self._engine.handoff.end(discard=True)
-            self._release()
+            self._release(wait=wait)
 
     async def aclose(self) -> None:
         """Do what `close` does, without blocking the event loop."""
         await in_thread(self.close)
 
-    def _release(self) -> None:
+    def _release(self, *, wait: bool = True) -> None:
         self._ended = True
         self._engine.stop()
-        self._engine.join()
+        if wait:
+            self._engine.join()
 
     def _check_closed(self) -> None:
         if self._closed_by is not None:
@@ -106,7 +108,7 @@ class BatchIterator:
         self._record(Span("wait", asked, now, batch.epoch, batch.step))
         self._counters.batches += 1
         self._counters.samples += len(batch.indices)
-        if batch.epoch != self._epoch:  # only then, so that `set_epoch` within the loop holds
+        if batch.epoch != self._epoch:
             self._epoch = batch.epoch
             self._on_epoch(batch.epoch)
         self._busy_with = perf_counter(), batch.epoch, batch.step
@@ -122,8 +124,13 @@ def _finalize(engine: Engine) -> None:
     engine.stop()
     # Garbage is collected in whatever thread happens to allocate: waiting for the threads is only for the caller's
     # own, and not for one whose event loop would stand still meanwhile.
-    if not threading.current_thread().name.startswith("asyncbatch-") and asyncio._get_running_loop() is None:
+    if not threading.current_thread().name.startswith("asyncbatch-") and not on_event_loop():
         engine.join()
+
+
+def on_event_loop() -> bool:
+    """Whether this thread runs an event loop, which must not be blocked."""
+    return asyncio._get_running_loop() is not None
 
 
 async def in_thread(call: Callable[[], None]) -> None:

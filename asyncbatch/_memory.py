@@ -37,6 +37,7 @@ class BatchMemory:
 
     def __init__(self, spare: int) -> None:
         self._free: deque[mmap.mmap] = deque(maxlen=spare)  # one too many pushes out the oldest, which unmaps it
+        self._closed = False
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Return an array of that shape and dtype, its contents arbitrary."""
@@ -46,8 +47,17 @@ class BatchMemory:
             return np.empty(shape, dtype)
         buffer = self._take(size)
         flat = np.frombuffer(buffer, dtype, count)
-        weakref.finalize(flat, self._free.append, buffer).atexit = False
+        weakref.finalize(flat, self._take_back, buffer).atexit = False
         return flat.reshape(shape)
+
+    def close(self) -> None:
+        """Let go of what is spare. Arrays that are lent stay as they are, and their memory goes with them."""
+        self._closed = True
+        self._free.clear()
+
+    def _take_back(self, buffer: mmap.mmap) -> None:
+        if not self._closed:
+            self._free.append(buffer)
 
     def _take(self, size: int) -> mmap.mmap:
         with suppress(IndexError):

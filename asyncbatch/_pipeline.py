@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
@@ -26,6 +25,7 @@ from typing import Any, Literal
 
 from asyncbatch._assembly import Assembly, RowKind
 from asyncbatch._errors import ReadError
+from asyncbatch._mailbox import Mailbox
 from asyncbatch._memory import BatchMemory
 from asyncbatch._planning import PlannedBatch, plan_batches
 from asyncbatch._stages import Stages
@@ -78,11 +78,11 @@ class Pipeline:
         self._next_number = 0
         self._unfinished = 0
         self._all_planned = False
+        self._doomed = False  # a batch will raise in its turn, and none that is not planned yet will be delivered
         self._crash: BaseException | None = None
         self._stopped = False
         self._opening: asyncio.Task[Any] | None = None
-        self._mailbox: deque[tuple[Assembly | None, int | None, float]] = deque()
-        self._mail_announced = False
+        self._mailbox = Mailbox(loop, self._account)
 
     def credit(self) -> None:
         """The caller took a batch: another may be opened."""
@@ -138,10 +138,9 @@ class Pipeline:
                 self._all_planned = True
                 self._end_if_drained()
                 await self._planned.put(None)
-        except asyncio.CancelledError:
-            pass  # only `batches` cancels this task, and only to wait for its end
         except BaseException as error:  # noqa: BLE001 - it is raised in `batches`
-            self._fail(error)
+            if not _is_cancelled(asyncio.current_task()):
+                self._fail(error)
 
     async def _read_ahead(self, group: asyncio.TaskGroup, reader: Reader | None) -> None:
         for lane in range(reader.concurrency if reader else 0):
@@ -150,6 +149,8 @@ class Pipeline:
         while batches := await coming:
             coming = self._plan_more()  # the next are planned while these are read
             for planned in batches:
+                if self._doomed:
+                    return
                 assembly = Assembly(planned, self._stages.decoder, self._memory, self._stages.seed)
                 self._unfinished += 1
                 await self._planned.put(assembly)
@@ -228,27 +229,21 @@ class Pipeline:
             assembly.seal()
         stop = perf_counter()
         self._record("decode", start, stop, assembly)
-        self._mailbox.append((assembly if complete else None, size, stop - start))
-        # One wake-up for whatever was posted since the last. Read and set is not atomic: at worst there are two.
-        if not self._mail_announced:
-            self._mail_announced = True
-            with suppress(RuntimeError):  # the loop is closed, and nobody waits for this any more
-                self._loop.call_soon_threadsafe(self._open_mail)
+        self._mailbox.post((assembly if complete else None, size, stop - start))
 
-    def _open_mail(self) -> None:
-        self._mail_announced = False  # before looking, so that what is posted from now on is announced again
-        while self._mailbox:
-            assembly, size, seconds = self._mailbox.popleft()
-            self._counters.decode_seconds += seconds
-            if size is not None:
-                self._window.release(size)
-            if assembly is not None:
-                self._completed(assembly)
+    def _account(self, done: tuple[Assembly | None, int | None, float]) -> None:
+        complete_batch, size, seconds = done
+        self._counters.decode_seconds += seconds
+        if size is not None:
+            self._window.release(size)
+        if complete_batch is not None:
+            self._completed(complete_batch)
 
     # -- leaving ------------------------------------------------------------------------------------------------------
 
     def _completed(self, assembly: Assembly) -> None:
         self._unfinished -= 1
+        self._doomed = self._doomed or assembly.has_failed
         if self._stages.in_order:
             self._complete[assembly.planned.number] = assembly
             while (next_one := self._complete.pop(self._next_number, None)) is not None:
@@ -276,6 +271,7 @@ class Pipeline:
                 queue.get_nowait()
         self._complete.clear()
         self._mailbox.clear()
+        self._memory.close()
 
     def _record(
         self, stage: Literal["read", "decode"], start: float, stop: float, assembly: Assembly, lane: int | None = None

@@ -5,6 +5,7 @@ Runs in a thread of its own, a little ahead of reading, because `source[i]` may 
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -57,9 +58,12 @@ def _plan_batch(source: Source, plan: Plan, number: int, epoch: int, step: int) 
     samples = []
     try:
         for index in indices.tolist():
-            samples.append(source[index])  # noqa: PERF401 - the except clause needs to know how far it came
+            sample = source[index]
+            if not isinstance(sample, Sample):
+                raise TypeError(f"it is {type(sample).__name__}, not asyncbatch.Sample; write Sample(key, label, path)")
+            samples.append(sample)
         labels = _stack_labels([sample.label for sample in samples])
-    except Exception as cause:  # noqa: BLE001 - whatever a source raises is reported in its turn
+    except (Exception, CancelledError) as cause:  # noqa: BLE001 - whatever a source raises is reported in its turn
         where = f"source[{indices[len(samples)]}]" if len(samples) < len(indices) else "the labels of one batch"
         error = SourceError(f"{where} failed: {describe(cause)}")
         error.__cause__ = cause
@@ -75,7 +79,8 @@ def _stack_labels(labels: list[object]) -> Array | None:
         array = np.array(labels)
     except ValueError:  # ragged
         array = None
-    if array is None or array.dtype == object:
+    words = sum(isinstance(label, str) for label in labels)
+    if array is None or array.dtype == object or words not in (0, len(labels)):  # NumPy would make words of numbers
         raise TypeError(
             f"they do not fit into one array ({', '.join(map(repr, labels[:4]))}, …); "
             "give every sample a number, a string, or an array of one shape"

@@ -13,7 +13,7 @@ from typing import Literal, Self
 from asyncbatch._arguments import Size, require_whole, size_in_bytes
 from asyncbatch._engine import Engine
 from asyncbatch._errors import ConfigError, LoaderClosed
-from asyncbatch._iterator import BatchIterator, in_thread
+from asyncbatch._iterator import BatchIterator, in_thread, on_event_loop
 from asyncbatch._stages import Stages
 from asyncbatch._types import (
     Array,
@@ -108,9 +108,17 @@ class Loader:
         )
         self._counters = Counters()
         self._next_epoch = 0
+        self._epoch_was_set = False  # since the last iterator began
         self._closed = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._current: weakref.ref[BatchIterator] | None = None
+
+    def __repr__(self) -> str:
+        stages = self._stages
+        parts = [repr(self.source), f"batch_size={stages.plan.batch_size}", f"decoder={stages.decoder!r}"]
+        if isinstance(stages.plan.sampler, Shuffle):
+            parts += ["shuffle=True", f"seed={stages.seed}"]
+        return f"Loader({', '.join(parts)})"
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -133,22 +141,27 @@ class Loader:
         """
         if n is not None:
             require_whole("n", n, least=1, example=10)
-        with self._lock:
-            if self._closed:
-                raise LoaderClosed("the loader was closed; make a new one to iterate again")
-            self._end_current("a newer iterator of the same loader took its place")
-            first = self._next_epoch
-            numbers: Iterable[int] = itertools.count(first) if n is None else range(first, first + n)
-            engine = Engine(self._stages, numbers, self._counters)
+        if self._closed:
+            raise LoaderClosed("the loader was closed; make a new one to iterate again")
+        self._replace_current(None, "a newer iterator of the same loader took its place")
+        first = self._next_epoch
+        self._next_epoch = first + 1
+        self._epoch_was_set = False
+        numbers: Iterable[int] = itertools.count(first) if n is None else range(first, first + n)
+        engine = Engine(self._stages, numbers, self._counters)
+        try:
             iterator = BatchIterator(engine, self._counters, self._stages.hooks, self._entered)
-            self._current = weakref.ref(iterator)
-            self._next_epoch = first + 1
-            return iterator
+            self._replace_current(iterator, "another thread began an iterator of the same loader")
+        except BaseException:  # Ctrl-C just here: nobody else would ever stop it
+            engine.stop()
+            raise
+        return iterator
 
     def set_epoch(self, epoch: int) -> None:
-        """Make `epoch` the number of the next iteration's first epoch."""
+        """Make `epoch` the number of the next iteration's first epoch, whatever is delivered before it begins."""
         require_whole("epoch", epoch, least=0, example=1)
         self._next_epoch = epoch
+        self._epoch_was_set = True
 
     def stats(self) -> Stats:
         """Return what the loader did so far."""
@@ -156,9 +169,8 @@ class Loader:
 
     def close(self) -> None:
         """End all background work; iterating is an error from now on. Closing again does nothing."""
-        with self._lock:
-            self._closed = True
-            self._end_current("the loader was closed")
+        self._closed = True
+        self._replace_current(None, "the loader was closed", wait=True)
 
     async def aclose(self) -> None:
         """Do what `close` does, without blocking the event loop."""
@@ -179,13 +191,16 @@ class Loader:
         await self.aclose()
 
     def _entered(self, epoch: int) -> None:
-        self._next_epoch = epoch + 1
+        if not self._epoch_was_set:
+            self._next_epoch = max(self._next_epoch, epoch + 1)
 
-    def _end_current(self, why: str) -> None:
-        current = self._current() if self._current is not None else None
-        self._current = None
-        if current is not None:
-            current.close(why)
+    def _replace_current(self, iterator: BatchIterator | None, why: str, *, wait: bool | None = None) -> None:
+        # The lock is held for the exchange alone: a signal handler or a fork may come at any time.
+        with self._lock:
+            older = self._current() if self._current is not None else None
+            self._current = None if iterator is None else weakref.ref(iterator)
+        if older is not None:
+            older.close(why, wait=not on_event_loop() if wait is None else wait)
 
 
 def _choose_reader(in_memory: bool, reader: Reader | ReaderFactory | None) -> Reader | ReaderFactory | None:

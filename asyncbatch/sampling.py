@@ -7,7 +7,6 @@ whenever it asks, so concurrency, timing and restarts cannot change what a batch
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -43,25 +42,28 @@ class Sequential:
         return np.arange(start, stop, dtype=np.int64)
 
 
-@dataclass(frozen=True, slots=True)
 class Shuffle:
-    """Every sample once, in an order drawn anew for each epoch from (seed, epoch)."""
+    """Every sample once, in an order drawn anew for each epoch from (seed, epoch).
 
-    size: int
-    seed: int
+    Args:
+        size: How many samples there are.
+        seed: The loader's seed.
+    """
+
+    def __init__(self, size: int, seed: int) -> None:
+        self._size = size
+        self._seed = seed
+        self._drawn: tuple[int, Indices] | None = None  # the last epoch's, which the next batch is most likely of
 
     def __len__(self) -> int:
-        return self.size
+        return self._size
 
     def indices(self, epoch: int, start: int, stop: int) -> Indices:
-        return _permutation(self.size, self.seed, epoch)[start:stop]
-
-
-@lru_cache(maxsize=4)  # two loaders, each at the boundary of two epochs
-def _permutation(size: int, seed: int, epoch: int) -> Indices:
-    order = np.random.default_rng((seed, epoch)).permutation(size)
-    order.flags.writeable = False
-    return order
+        if self._drawn is None or self._drawn[0] != epoch:
+            # The epoch as a spawn key: as a second word of entropy it would meet the seeds of the samples' transforms.
+            seed = np.random.SeedSequence(self._seed, spawn_key=(epoch,))
+            self._drawn = epoch, np.random.default_rng(seed).permutation(self._size)
+        return self._drawn[1][start:stop]
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,10 @@ class Stats:
 
 
 class Counters(SimpleNamespace):
-    """The running counts behind `Stats`, by the same names. Each is added to by one thread only, so none is locked."""
+    """The running counts behind `Stats`, by the same names. None is locked.
+
+    One thread of an iteration adds to each. Two iterations overlap only while an abandoned one ends.
+    """
 
     def __init__(self) -> None:
         super().__init__(**asdict(Stats()))

@@ -6,11 +6,12 @@ import asyncio
 import errno
 import os
 import sys
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from fakes import Numbers, Ready, encode, number
+from fakes import Numbers, Ready, encode, number, wait_until
 
 import asyncbatch as ab
 
@@ -24,9 +25,11 @@ class FailingReader(Ready):
 
     def __init__(self, *bad):
         super().__init__(concurrency=8)
-        self.bad = bad
+        self.bad = frozenset(bad)
+        self.begun = 0
 
     async def read(self, sample):
+        self.begun += 1
         if int(sample.path) in self.bad:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return encode(sample)
@@ -155,6 +158,52 @@ def test_odd_reader_is_an_error_and_no_hang(how, text):
     assert text in str(error)
 
 
+@dataclass(frozen=True)
+class CancelledSource(Numbers):
+    def __getitem__(self, index):
+        raise asyncio.CancelledError
+
+
+class CancelledOpening:
+    @asynccontextmanager
+    async def open(self):
+        raise asyncio.CancelledError
+        yield
+
+
+def cancelled_decoder(data):
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("iterate", [by_for, by_async_for])
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [
+        ({"source": CancelledSource(100)}, ab.SourceError),
+        ({"decoder": cancelled_decoder}, ab.DecodeError),
+        ({"reader": CancelledOpening()}, ab.LoaderClosed),
+    ],
+    ids=["source", "decoder", "opening"],
+)
+def test_cancelled_errors_of_user_code_are_errors(iterate, settings, kind):
+    """A `CancelledError` out of a user's code neither hangs nor passes for the end of the epoch."""
+    before, error = iterate(make(**settings))
+    assert before == 0
+    assert type(error) is kind
+
+
+def test_nothing_is_read_behind_an_error():
+    """Once a batch is bound to raise, no later one is planned: a dead mount is not hammered meanwhile."""
+    reader = FailingReader(*range(60, 1_000_000))
+    batches = iter(make(source=Numbers(1_000_000), reader=reader, prefetch=8))
+    for _ in range(6):
+        next(batches)
+    wait_until(lambda: batches._engine._pipeline._doomed)
+    with pytest.raises(ab.ReadError, match="sample 60"):
+        next(batches)
+    assert reader.begun < 60 + 4 * 64 + 8
+
+
 class FailingHook:
     def __init__(self, stage):
         self.stage = stage
@@ -206,6 +255,18 @@ def test_decoder_that_ignores_its_slot_is_caught():
 
 
 @dataclass(frozen=True)
+class Pairs(Numbers):
+    def __getitem__(self, index):
+        return "path", index
+
+
+def test_a_source_of_other_things_than_samples_is_told():
+    """A source that gives pairs, as datasets of PyTorch do, gets the line to write."""
+    _, error = by_for(make(source=Pairs(100)))
+    assert str(error).startswith("source[0] failed: it is tuple, not asyncbatch.Sample; write Sample(key, label, path)")
+
+
+@dataclass(frozen=True)
 class Labelled(Numbers):
     labels: tuple = ()
 
@@ -213,7 +274,7 @@ class Labelled(Numbers):
         return ab.Sample(key=str(index), label=self.labels[index % len(self.labels)], path=str(index))
 
 
-@pytest.mark.parametrize("labels", [(1, None), ((1, 2), (3,)), (object(), object())])
+@pytest.mark.parametrize("labels", [(1, None), ((1, 2), (3,)), (object(), object()), (3, "cat")])
 def test_labels_that_do_not_fit_together_are_refused(labels):
     """Labels of one batch that make no array raise `SourceError`, never an object array."""
     _, error = by_for(make(source=Labelled(100, labels=labels)))

@@ -28,6 +28,12 @@ async def test_whole_file(tmp_path, size):
     assert await read(tmp_path / "file") == content
 
 
+async def test_sample_without_a_path_says_so():
+    """A source that forgets `path` is told, instead of that its key does not exist."""
+    with pytest.raises(OSError, match=r"has no path; write Sample\(key=..., path=...\)"):
+        await read("")
+
+
 async def test_part_of_a_file(tmp_path):
     """`offset` and `length` choose the part of a file that is the sample."""
     (tmp_path / "file").write_bytes(b"0123456789")
@@ -165,9 +171,20 @@ def test_pool_reuses_idle_threads():
     names = set()
     for _ in range(20):
         names.add(pool.submit(lambda: threading.current_thread().name).result())
-        wait_until(lambda: pool._idle._value == len(pool._threads))
     pool.shutdown()
     assert names == {"test-idle-0"}
+
+
+def test_pool_starts_a_thread_for_every_call_that_would_wait():
+    """A call never waits behind one that hangs while the pool may start another thread."""
+    pool, stuck = DaemonThreadPool(8, "test-busy"), threading.Event()
+    for _ in range(50):  # quick calls, whose threads come and go between idle and busy
+        pool.submit(int).result()
+    hanging = [pool.submit(stuck.wait) for _ in range(7)]
+    assert pool.submit(lambda: "not behind them").result() == "not behind them"
+    stuck.set()
+    assert all(future.result() for future in hanging)
+    pool.shutdown()
 
 
 def test_pool_keeps_no_result_alive():

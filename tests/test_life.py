@@ -99,12 +99,26 @@ def test_footprint_sees_a_running_iteration(footprint):
 
 
 @pytest.mark.parametrize("end", [drop_after_break, close_loader, close_iterator])
-def test_nothing_is_read_afterwards(end):
+def test_nothing_is_read_afterwards(end, footprint):
     """Reading stops with the iteration, though far from everything was read."""
-    reader = Gated(held=range(20, 100_000))
-    loader = make(100_000, reader=reader)
+    reader = Ready()
+    loader = make(1_000_000, reader=reader)
     end(loader)
-    assert 20 <= reader.begun <= 20 + reader.concurrency
+    read = reader.reads
+    footprint.assert_same()
+    assert 10 <= read < 1_000_000
+    assert reader.reads == read
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_nothing_is_left_wherever_a_short_epoch_is_left(step, footprint):
+    """A break at any batch, the last too, meets the end of the epoch at any moment and leaves nothing."""
+    loader = make(size=40)
+    for _ in range(100):
+        for batch in loader:
+            if batch.step == step:
+                break
+        footprint.assert_same()
 
 
 async def break_async(loader):
@@ -340,6 +354,28 @@ async def test_an_event_loop_with_a_loader_is_shared():
     assert all(later > earlier for earlier, later in itertools.pairwise(seen))
 
 
+async def test_an_error_is_not_lost_to_a_cancel():
+    """An error that was taken is raised then and there: no wait stands between, in which a time-out could lose it."""
+    loader = make(decoder=lambda data: 1 / 0)
+    batches = aiter(loader)
+    wait_until(lambda: batches._engine._handoff._ended)
+    task = asyncio.ensure_future(anext(batches))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(ab.DecodeError):
+        await task
+
+
+def test_close_drops_an_error_that_was_pending():
+    """After `close` the answer is that it was closed, not an error that nobody asked for any more."""
+    batches = iter(make(decoder=lambda data: 1 / 0))
+    wait_until(lambda: batches._engine._handoff._ended)
+    batches.close()
+    with pytest.raises(ab.LoaderClosed):
+        next(batches)
+
+
 async def test_giving_up_on_a_batch_loses_none():
     """A time-out around `anext` takes nothing: the next call gets the batch that was waited for."""
     reader = Gated(held=[0])
@@ -352,17 +388,20 @@ async def test_giving_up_on_a_batch_loses_none():
 
 def test_no_more_than_prefetch_batches_are_decoded_ahead():
     """Decoding stops at `prefetch` batches ahead of the caller, while reading goes on."""
-    reader, decoded = Ready(), []
+    reader, decoded, allowed = Ready(), [], 30
 
     def decode(data):
         decoded.append(data)
+        assert len(decoded) <= allowed
         return number(data)
 
     batches = iter(make(reader=reader, decoder=decode, prefetch=3))
     wait_until(lambda: reader.reads == 200)
     wait_until(lambda: len(decoded) == 30)
+    allowed = 40
     next(batches)
     wait_until(lambda: len(decoded) == 40)
+    allowed = 200
     assert len(list(batches)) == 19
 
 

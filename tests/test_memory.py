@@ -93,6 +93,20 @@ def test_views_hold_the_memory_and_their_end_frees_it():
     assert memory.empty((1, *ROW, 200), BYTE).ctypes.data == place
 
 
+def test_a_kept_batch_holds_no_memory_but_its_own():
+    """When an iteration is over, its spare memory goes, though a batch of it is kept."""
+    memory = BatchMemory(spare=4)
+    kept = memory.empty((2_000_000,), BYTE)
+    spare = [memory.empty((2_000_000,), BYTE) for _ in range(3)]
+    del spare
+    assert len(memory._free) == 3
+    memory.close()
+    assert len(memory._free) == 0
+    kept[...] = 1
+    del kept
+    assert len(memory._free) == 0
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "float16", "float32", "float64"])
 @pytest.mark.parametrize("shape", [(0, 3), (5, 3), (3, 700, 700)])
 def test_arrays_are_ordinary(shape, dtype):

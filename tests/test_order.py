@@ -33,7 +33,7 @@ def by_hand(size, batch_size, seed, drop_last):
     """Return what the documentation says the batches are, without any of the machinery."""
     expected = []
     for epoch in range(EPOCHS):
-        order = np.random.default_rng((seed, epoch)).permutation(size)
+        order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch,))).permutation(size)
         for step, start in enumerate(range(0, size, batch_size)):
             chosen = order[start : start + batch_size].tolist()
             if len(chosen) == batch_size or not drop_last:
@@ -117,6 +117,31 @@ def test_set_epoch_within_an_epoch_holds():
         if batch.step == 2:
             loader.set_epoch(7)
     assert {batch.epoch for batch in loader} == {7}
+
+
+def test_set_epoch_holds_whatever_is_delivered_meanwhile():
+    """`set_epoch` holds when it comes before an iterator's first batch, and in the midst of `epochs`."""
+    loader = make(20, 10, reader=Ready())
+    batches = iter(loader)
+    loader.set_epoch(7)
+    assert next(batches).epoch == 0
+    assert next(iter(loader)).epoch == 7
+    for batch in loader.epochs(2):
+        if batch.epoch == 8:
+            loader.set_epoch(3)
+    assert next(iter(loader)).epoch == 3
+
+
+def test_out_of_order_epochs_count_on():
+    """Batches of an earlier epoch that come late do not set the count of epochs back."""
+    reader = Gated(held=[0])
+    loader = ab.Loader(Numbers(20), batch_size=10, decoder=number, reader=reader, in_order=False, prefetch=4)
+    batches = loader.epochs(2)
+    epochs = [next(batches).epoch for _ in range(2)]
+    reader.release()
+    epochs += [batch.epoch for batch in batches]
+    assert sorted(epochs) == [0, 0, 1, 1]
+    assert next(iter(loader)).epoch == 2
 
 
 def test_after_a_break_the_next_epoch_follows():

@@ -55,6 +55,28 @@ def test_exit_while_reads_are_held_up_is_quiet():
     assert run("batches = iter(make(Gated(range(50, 60))))\nfor _ in range(5): next(batches)") == (0, "", "")
 
 
+SLOW_TO_DECODE = """
+import atexit
+decoded = []
+
+def slow(data):
+    decoded.append(data)
+    threading.Event().wait(0.02)
+    return number(data)
+
+loader = ab.Loader(Numbers(1000), batch_size=100, decoder=slow, reader=Ready(), prefetch=4, decode_threads=2)
+batches = iter(loader)
+while len(decoded) < 4:
+    pass
+atexit.register(lambda: print(len(decoded) < 40, flush=True))
+"""
+
+
+def test_exit_does_not_wait_for_what_is_queued():
+    """A process that exits does not first decode the hundreds of pictures that wait for a decode thread."""
+    assert run(SLOW_TO_DECODE) == (0, "True\n", "")
+
+
 OUTLIVES_MAIN = """
 def train():
     try:
@@ -139,6 +161,8 @@ def test_ctrl_c_under_asyncio_run():
 FORK = """
 import warnings
 warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+import cv2
+opencv_threads = cv2.getNumThreads()
 loader = make(size=100)
 batches = iter(loader)
 first = next(batches)
@@ -150,6 +174,7 @@ if child == 0:
         print("inherited:", "belongs to the process that made it" in str(error))
     del batches
     print("again:", sum(1 for _ in loader), "threads:", threading.active_count(), flush=True)
+    print("OpenCV's threads as before:", cv2.getNumThreads() == opencv_threads, flush=True)
     os._exit(0)
 print("child:", os.waitpid(child, 0)[1])
 print("parent:", 1 + sum(1 for _ in batches), "threads:", threading.active_count())
@@ -163,5 +188,6 @@ def test_fork_in_mid_epoch():
     assert err == ""
     assert status == 0
     assert out.splitlines() == [
-        "inherited: True", "again: 10 threads: 1", "child: 0", "parent: 10 threads: 1",
+        "inherited: True", "again: 10 threads: 1", "OpenCV's threads as before: True", "child: 0",
+        "parent: 10 threads: 1",
     ]  # fmt: skip

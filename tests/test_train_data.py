@@ -79,6 +79,12 @@ def test_relative_paths(tmp_path, monkeypatch, where):
     assert train_file.exists()
 
 
+def test_swapped_arguments_are_explained(tmp_path):
+    """`resize_shape` where `batch_size` belongs gets the line to write."""
+    with pytest.raises(ab.ConfigError, match=r"write train_data\(train_file, batch_size, \(width, height\)\)"):
+        next(ab.train_data(tmp_path / "train.txt", (8, 8), 4))
+
+
 def test_missing_picture_is_named(tmp_path):
     """Where the loop dies of `None / 255`, the error names the file."""
     paths = draw(tmp_path, 10)

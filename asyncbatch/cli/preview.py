@@ -24,7 +24,7 @@ def add_to(commands: Commands) -> None:
         help="draw what a model would see of your pictures, with labels",
         description="Draws a contact sheet of your pictures as a model would see them: resized, with their labels. "
         "It shows at a glance whether labels fit, and what resizing does to the pictures.",
-        epilog="example: asyncbatch preview photos/ -o sheet.png --shuffle",
+        epilog="example: asyncbatch preview photos/ -o sheet.png --keys",
     )
     add_path(parser)
     parser.add_argument("-o", "--out", metavar="FILE.png", type=Path, required=True, help="where to write the sheet")
@@ -35,9 +35,9 @@ def add_to(commands: Commands) -> None:
         "--image-size", type=image_size, default=(224, 224), metavar="SIZE",
         help="what the model gets, in pixels: 224, or 224x320 as height and width (default: 224)",
     )  # fmt: skip
-    parser.add_argument("--shuffle", action="store_true", help="take pictures from all over instead of the first ones")
+    parser.add_argument("--first", action="store_true", help="take the first pictures instead of some from all over")
     parser.add_argument(
-        "--seed", metavar="S", type=whole(0, 2**63 - 1), default=0, help="another seed shuffles otherwise"
+        "--seed", metavar="S", type=whole(0, 2**63 - 1), default=0, help="another seed takes other pictures"
     )
     parser.add_argument("--keys", action="store_true", help="write each picture's file below it too")
     parser.set_defaults(run=run)
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise CommandError(f"there is no folder {out.parent} to write {out.name} into; make it first")
 
     with ab.Loader(
-        arguments.path, batch_size=1, image_size=arguments.image_size, shuffle=arguments.shuffle, seed=arguments.seed
+        arguments.path, batch_size=1, image_size=arguments.image_size, shuffle=not arguments.first, seed=arguments.seed
     ) as loader:
         count = min(arguments.count, len(loader))
         names = getattr(loader.source, "class_names", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -35,11 +36,12 @@ def as_size(size: Any, name: str) -> tuple[int, int]:
 
 
 def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
-    """Refuse what is not one of `choices`, of which the message proposes the first.
+    """Refuse what is not one of `choices`, of which the message proposes the one that is most like it.
 
     Raises:
         ConfigError: It is not; `name` is the argument that the message speaks of.
     """
     choices = tuple(choices)
     if value not in choices:
-        raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {value!r}; write {name}={choices[0]!r}")
+        (likely,) = get_close_matches(str(value).lower(), choices, 1, cutoff=0.0)
+        raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {value!r}; write {name}={likely!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -50,6 +51,12 @@ class Numbers:
         (factor,) = _floats("scale", scale, 1.0, 1, above=0.0)
         means = _floats("mean", mean, 0.0, channels, above=-math.inf)
         stds = _floats("std", std, 1.0, channels, above=0.0)
+        if scale is None and any(means) and max(map(abs, means)) <= 1:
+            warnings.warn(
+                f"mean={mean!r} looks meant for pictures from 0 to 1, and without scale they go from 0 to 255; "
+                "write scale=1/255 beside it",
+                stacklevel=4,
+            )
         whole = float(round(min(1 / factor, 2.0**53)))
         # 1/255 is no binary fraction: dividing by 255 rounds once, multiplying would twice.
         divisor = whole if whole > 0 and 1 / whole == factor else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,18 @@ class _Users:
     lock = threading.Lock()
     count = 0
     before = 0
+
+    @classmethod
+    def forget(cls) -> None:
+        """Put things right in a forked child, which has none of the threads that would close their blocks."""
+        cls.lock = threading.Lock()  # the parent's may be held by a thread that is not here
+        if cls.count:
+            cls.count = 0
+            cv2.setNumThreads(cls.before)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_Users.forget)
 
 
 @contextmanager

@@ -33,8 +33,8 @@ class DaemonThreadPool(Executor):
         self._max_threads = max_threads
         self._name = name
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._idle = threading.Semaphore(0)
-        self._lock = threading.Lock()  # guards the three below
+        self._lock = threading.Lock()  # guards the four below
+        self._unfinished = 0  # calls that wait or run: as many threads are of use
         self._threads: list[threading.Thread] = []
         self._living = 0
         self._closed = False
@@ -51,9 +51,9 @@ class DaemonThreadPool(Executor):
         with self._lock:
             if self._closed:
                 raise RuntimeError("the thread pool is closed")
-            # The call first, then the thread: one that finds nothing at its start would count as idle twice.
+            self._unfinished += 1
             self._jobs.put((future, lambda: fn(*args, **kwargs)))
-            if not self._idle.acquire(blocking=False) and len(self._threads) < self._max_threads:
+            if len(self._threads) < min(self._unfinished, self._max_threads):
                 self._start_thread()
         return future
 
@@ -112,29 +112,29 @@ class DaemonThreadPool(Executor):
                 job[0].cancel()
 
     def _work(self) -> None:
-        while (job := self._next_job()) is not None:
-            _run(*job)
+        while (job := self._jobs.get()) is not None:
+            self._run(*job)
             del job  # an idle thread must not keep a picture's bytes alive
         with self._lock:
             self._living -= 1
             if not self._living:
                 self._ended.set_result(None)
 
-    def _next_job(self) -> _Job | None:
+    def _run(self, future: Future[Any], call: Callable[[], Any]) -> None:
+        if not future.set_running_or_notify_cancel():
+            self._finish()
+            return
         try:
-            return self._jobs.get_nowait()
-        except Empty:
-            self._idle.release()
-            return self._jobs.get()
+            result = call()
+        except BaseException as error:  # noqa: BLE001 - whoever awaits the future gets it
+            self._finish()
+            future.set_exception(error)
+            del future  # the error's traceback holds this frame: no cycle
+        else:
+            self._finish()
+            future.set_result(result)
 
-
-def _run(future: Future[Any], call: Callable[[], Any]) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        result = call()
-    except BaseException as error:  # noqa: BLE001 - whoever awaits the future gets it
-        future.set_exception(error)
-        del future  # the error's traceback holds this frame: no cycle
-    else:
-        future.set_result(result)
+    def _finish(self) -> None:
+        # Before the future is done: who submits the next call on hearing of it finds this thread counted as free.
+        with self._lock:
+            self._unfinished -= 1

@@ -85,6 +85,8 @@ class OpenFileReader:
             OSError: Opening or reading failed, or the path is not a regular file, holds fewer bytes than it should, or
                 more than `max_size`.
         """
+        if not sample.path:
+            raise OSError(errno.EINVAL, "has no path; write Sample(key=..., path=...) in the source")
         data: bytes = await _read_file(sample.path, sample.offset, sample.length, self._max_size, executor=self._pool)
         return data
 
