@@ -148,6 +148,37 @@ async def test_no_more_reads_at_once_than_asked_for(tmp_path):
         assert reader.concurrency == 3
 
 
+async def test_an_error_in_a_group_is_its_own_files_alone(tmp_path):
+    """Files that share a hop succeed and fail each on its own, and come to whoever asked for them."""
+    for index in range(0, 64, 2):
+        (tmp_path / str(index)).write_bytes(bytes([index]))
+    samples = [ab.Sample(key=str(index), path=str(tmp_path / str(index))) for index in range(64)]
+    async with ab.FileReader(concurrency=64).open() as reader:
+        reader._seconds_a_file = 0.0  # as on page cache, after some reads
+        for _ in range(3):
+            results = await asyncio.gather(*map(reader.read, samples), return_exceptions=True)
+            assert results[::2] == [bytes([index]) for index in range(0, 64, 2)]
+            assert all(isinstance(result, FileNotFoundError) for result in results[1::2])
+
+
+async def test_slow_files_share_no_hop(tmp_path, monkeypatch):
+    """Once reading is slow every file has a hop of its own; while it is fast they are grouped."""
+    (tmp_path / "file").write_bytes(b"x")
+    sample, whole = ab.Sample(key="k", path=str(tmp_path / "file")), files._read_files
+    groups = []
+
+    async def counted(samples, max_size, executor):
+        groups.append(len(samples))
+        return await whole(samples, max_size, executor=executor)
+
+    monkeypatch.setattr(files, "_read_files", counted)
+    async with ab.FileReader(concurrency=64).open() as reader:
+        for seconds in (0.0, 1.0):
+            reader._seconds_a_file = seconds
+            await asyncio.gather(*(reader.read(sample) for _ in range(16)))
+    assert groups == [8, 8] + [1] * 16
+
+
 async def test_closing_gives_up_a_read_that_hangs():
     """Closing does not wait for ever for a call that is stuck, and never begins those that were waiting behind it."""
     begun, stuck, done = threading.Event(), threading.Event(), []
@@ -185,6 +216,27 @@ def test_pool_starts_a_thread_for_every_call_that_would_wait():
     stuck.set()
     assert all(future.result() for future in hanging)
     pool.shutdown()
+
+
+async def test_reads_that_hang_hold_up_no_other(tmp_path, monkeypatch):
+    """More reads than there are eager threads hang, and one more is read all the same."""
+    stuck, whole_open = threading.Event(), os.open
+
+    def hanging_open(path, flags):
+        if path.endswith("stuck"):
+            stuck.wait()
+        return whole_open(path, flags)
+
+    (tmp_path / "stuck").write_bytes(b"late")
+    (tmp_path / "file").write_bytes(b"here")
+    monkeypatch.setattr(os, "open", hanging_open)
+    async with ab.FileReader(concurrency=20).open() as reader:
+        late = [asyncio.ensure_future(reader.read(ab.Sample("k", path=str(tmp_path / "stuck")))) for _ in range(19)]
+        await asyncio.sleep(0)
+        assert await reader.read(ab.Sample("k", path=str(tmp_path / "file"))) == b"here"
+        assert not any(task.done() for task in late)
+        stuck.set()
+        assert await asyncio.gather(*late) == [b"late"] * 19
 
 
 def test_pool_keeps_no_result_alive():

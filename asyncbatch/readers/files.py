@@ -1,4 +1,4 @@
-"""Reads whole files, many at once, each in one hop to a thread.
+"""Reads whole files, many at once, in one hop to a thread.
 
 `aiofiles.open`, `read` and `close` are three hops and close on the loop's default executor; `aiofiles`' own wrapper
 around one function that does all three is one hop (119 against 277 µs CPU a file on asyncio, 95 against 220 on uvloop).
@@ -6,12 +6,14 @@ around one function that does all three is one hop (119 against 277 µs CPU a fi
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import stat
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from time import perf_counter
 
 from aiofiles.ospath import wrap
 
@@ -28,6 +30,11 @@ _CLOSE_TIMEOUT = 1.0
 # Without O_NONBLOCK, opening a FIFO waits for a writer that may never come. Neither flag exists on Windows, which
 # needs O_BINARY instead to leave line ends alone.
 _FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+_GROUP = 8
+_FAST = 0.001  # seconds a file: page cache and local disks are faster, no mount across a network is
+
+_Ask = tuple[Sample, "asyncio.Future[bytes]"]
 
 _KINDS = {
     stat.S_IFDIR: "a directory",
@@ -71,12 +78,19 @@ class FileReader:
 
 
 class OpenFileReader:
-    """A `FileReader` in use."""
+    """A `FileReader` in use.
+
+    Files that are asked for together share a hop to a thread while reading is fast: of 119 µs CPU a file 71 are left at
+    groups of 8. On slow storage each file has a thread of its own, and none waits for another.
+    """
 
     def __init__(self, pool: DaemonThreadPool, concurrency: int, max_size: int) -> None:
         self.concurrency = concurrency
         self._pool = pool
         self._max_size = max_size
+        self._asked: list[_Ask] = []
+        self._hops: set[asyncio.Task[None]] = set()
+        self._seconds_a_file = _FAST  # not fast until measured
 
     async def read(self, sample: Sample) -> bytes:
         """Return the sample's bytes.
@@ -87,8 +101,47 @@ class OpenFileReader:
         """
         if not sample.path:
             raise OSError(errno.EINVAL, "has no path; write Sample(key=..., path=...) in the source")
-        data: bytes = await _read_file(sample.path, sample.offset, sample.length, self._max_size, executor=self._pool)
-        return data
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[bytes] = loop.create_future()
+        if not self._asked:
+            loop.call_soon(self._send)  # after everybody who asks in this turn of the loop
+        self._asked.append((sample, answer))
+        return await answer
+
+    def _send(self) -> None:
+        asked, self._asked = self._asked, []
+        size = _GROUP if self._seconds_a_file < _FAST else 1
+        for start in range(0, len(asked), size):
+            hop = asyncio.ensure_future(self._hop(asked[start : start + size]))
+            self._hops.add(hop)  # the loop itself keeps no task alive
+            hop.add_done_callback(self._hops.discard)
+
+    async def _hop(self, asked: list[_Ask]) -> None:
+        results: Sequence[bytes | Exception]
+        try:
+            results, seconds = await _read_files([sample for sample, _ in asked], self._max_size, executor=self._pool)
+            self._seconds_a_file += (seconds / len(asked) - self._seconds_a_file) / 8
+        except Exception as error:  # noqa: BLE001 - the pool's: no thread can be started
+            results = [error] * len(asked)
+        for (_, answer), result in zip(asked, results, strict=True):
+            if answer.done():  # cancelled: the iteration ends
+                continue
+            if isinstance(result, Exception):
+                answer.set_exception(result)
+            else:
+                answer.set_result(result)
+
+
+def read_files(samples: Sequence[Sample], max_size: int) -> tuple[list[bytes | Exception], float]:
+    """Read one file after the other; return the bytes or the error of each, and how many seconds all took."""
+    start = perf_counter()
+    results: list[bytes | Exception] = []
+    for sample in samples:
+        try:
+            results.append(read_file(sample.path, sample.offset, sample.length, max_size))
+        except Exception as error:  # noqa: BLE001 - it is that sample's, and the others are read all the same
+            results.append(error)
+    return results, perf_counter() - start
 
 
 def read_file(path: str, offset: int, length: int | None, max_size: int) -> bytes:
@@ -114,7 +167,7 @@ def read_file(path: str, offset: int, length: int | None, max_size: int) -> byte
         os.close(descriptor)
 
 
-_read_file = wrap(read_file)
+_read_files = wrap(read_files)
 
 
 def _read_exactly(descriptor: int, wanted: int) -> bytes:
