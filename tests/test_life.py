@@ -8,7 +8,6 @@ import itertools
 import threading
 from contextlib import asynccontextmanager
 
-import psutil
 import pytest
 from conftest import Footprint
 from fakes import Gated, Numbers, Ready, number, wait_until
@@ -171,23 +170,6 @@ async def test_nothing_is_left_async(end):
     gc.collect()
     before.assert_same_soon()
     assert asyncio.all_tasks() == tasks
-
-
-def test_a_thousand_breaks_cost_nothing(footprint):
-    """1,000 loops that break after one batch leave threads, descriptors and memory (±10 MB) where they were."""
-    rows = ab.Loader(
-        Numbers(10_000), batch_size=8, reader=Ready(), decoder=lambda _: number(b"\0").repeat(4 * 1024)
-    )  # 32 kB a row: a thousand kept batches would be 256 MB
-    for _ in range(100):
-        drop_after_break(rows)
-    gc.collect()
-    process = psutil.Process()
-    memory = process.memory_info().rss
-    for _ in range(1000):
-        drop_after_break(rows)
-    footprint.assert_same()
-    gc.collect()
-    assert abs(process.memory_info().rss - memory) < 10e6
 
 
 class SlowToOpenOrClose:
