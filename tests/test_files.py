@@ -179,6 +179,20 @@ async def test_slow_files_share_no_hop(tmp_path, monkeypatch):
     assert groups == [8, 8] + [1] * 16
 
 
+async def test_a_read_that_is_cancelled_at_once_opens_no_file(tmp_path, monkeypatch):
+    """What was asked for and given up in the same turn of the loop is not read."""
+    (tmp_path / "file").write_bytes(b"x")
+    sample, opened, whole_open = ab.Sample(key="k", path=str(tmp_path / "file")), [], os.open
+    monkeypatch.setattr(os, "open", lambda path, flags: opened.append(path) or whole_open(path, flags))
+    async with ab.FileReader().open() as reader:
+        given_up = asyncio.ensure_future(reader.read(sample))
+        asyncio.get_running_loop().call_soon(given_up.cancel)  # after it has asked, before anything is sent
+        with pytest.raises(asyncio.CancelledError):
+            await given_up
+        assert await reader.read(sample) == b"x"
+    assert opened == [sample.path]
+
+
 async def test_closing_gives_up_a_read_that_hangs():
     """Closing does not wait for ever for a call that is stuck, and never begins those that were waiting behind it."""
     begun, stuck, done = threading.Event(), threading.Event(), []

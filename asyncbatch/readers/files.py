@@ -108,7 +108,8 @@ class OpenFileReader:
         return await answer
 
     def _send(self) -> None:
-        asked, self._asked = self._asked, []
+        asked = [ask for ask in self._asked if not ask[1].done()]  # done: cancelled, for the iteration ends
+        self._asked = []
         size = _GROUP if self._seconds_a_file < _FAST else 1
         for start in range(0, len(asked), size):
             hop = asyncio.ensure_future(self._hop(asked[start : start + size]))
