@@ -8,13 +8,27 @@ from asyncbatch._errors import (
     AsyncbatchError,
     ConfigError,
     DecodeError,
+    ErrorLimitExceeded,
     LoaderClosed,
     ReadError,
+    SampleChanged,
     SampleError,
     SourceError,
+    StorageUnresponsive,
 )
 from asyncbatch._iterator import BatchIterator
-from asyncbatch._types import Batch, Decoder, Hook, MemorySource, Reader, ReaderFactory, Sample, Source, Span
+from asyncbatch._types import (
+    Batch,
+    Decoder,
+    Hook,
+    MemorySource,
+    ReadCounters,
+    Reader,
+    ReaderFactory,
+    Sample,
+    Source,
+    Span,
+)
 from asyncbatch.compat import train_data
 from asyncbatch.decoders import CenterCrop, ImageDecoder, RandomHorizontalFlip, RandomResizedCrop, Resize
 from asyncbatch.loader import Loader
@@ -31,6 +45,7 @@ __all__ = [
     "ConfigError",
     "DecodeError",
     "Decoder",
+    "ErrorLimitExceeded",
     "FileReader",
     "Hook",
     "ImageDecoder",
@@ -39,16 +54,19 @@ __all__ = [
     "MemorySource",
     "RandomHorizontalFlip",
     "RandomResizedCrop",
+    "ReadCounters",
     "ReadError",
     "Reader",
     "ReaderFactory",
     "Resize",
     "Sample",
+    "SampleChanged",
     "SampleError",
     "Source",
     "SourceError",
     "Span",
     "Stats",
+    "StorageUnresponsive",
     "sources",
     "train_data",
 ]

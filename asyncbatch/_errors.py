@@ -5,13 +5,19 @@ AsyncbatchError
 ├── SourceError                     the list of samples cannot be made or read: folder, manifest line, user's source
 ├── SampleError                     one sample, named by key and index, did not become a row
 │   ├── ReadError                   its bytes could not be had
+│   ├── SampleChanged               its file is not the one that it was before
 │   └── DecodeError                 its bytes did not become an array
+├── StorageUnresponsive             the storage died or fell silent, and did not come back within the grace period
+├── ErrorLimitExceeded              more samples failed than `on_error` lets pass
 └── LoaderClosed                    you closed it; all the others mean that it broke
 """
 
 from __future__ import annotations
 
-__all__ = ["AsyncbatchError", "ConfigError", "DecodeError", "LoaderClosed", "ReadError", "SampleError", "SourceError"]
+from collections.abc import Sequence
+
+__all__ = ["AsyncbatchError", "ConfigError", "DecodeError", "ErrorLimitExceeded", "LoaderClosed", "ReadError",
+           "SampleChanged", "SampleError", "SourceError", "StorageUnresponsive"]  # fmt: skip
 
 
 class AsyncbatchError(Exception):
@@ -35,24 +41,51 @@ class SampleError(AsyncbatchError):
         key: The sample's name in its source, for files the path.
         index: Its index in the source.
         reason: What went wrong, without key and index.
+        errno: The number of the OS error that caused it; None where it was none.
+        attempts: How often it was tried.
     """
 
-    def __init__(self, key: str, index: int, reason: str) -> None:
+    def __init__(self, key: str, index: int, reason: str, *, errno: int | None = None, attempts: int = 1) -> None:
         super().__init__(key, index, reason)
         self.key = key
         self.index = index
         self.reason = reason
+        self.errno = errno
+        self.attempts = attempts
 
     def __str__(self) -> str:
         return f"{self.key} (sample {self.index}): {self.reason}"
 
 
 class ReadError(SampleError):
-    """A sample's bytes could not be had. An OS error's number is in `exc.__cause__.errno`."""
+    """A sample's bytes could not be had."""
+
+
+class SampleChanged(SampleError):
+    """A sample's file was replaced or cut while it was in use: another size or time of change than before."""
 
 
 class DecodeError(SampleError):
     """A sample's bytes did not become a row: broken file, unknown format, another shape, failing transform."""
+
+
+class StorageUnresponsive(AsyncbatchError):
+    """The storage died or fell silent for all samples, and did not come back within the grace period."""
+
+
+class ErrorLimitExceeded(AsyncbatchError):
+    """More samples failed than `on_error` lets pass in an epoch; the one that was too many is its `__cause__`.
+
+    Attributes:
+        errors: The samples of the epoch that failed, in the order of the plan, the last one too many.
+    """
+
+    def __init__(self, message: str, errors: Sequence[SampleError] = ()) -> None:
+        super().__init__(message, tuple(errors))
+        self.errors = tuple(errors)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class LoaderClosed(AsyncbatchError):

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from asyncbatch._errors import SampleError
 
-__all__ = ["Array", "Batch", "Decoder", "Hook", "Indices", "MemorySource", "Reader", "ReaderFactory", "Sample",
-           "SeedKey", "Source", "Span"]  # fmt: skip
+__all__ = ["Array", "Batch", "Decoder", "Hook", "Indices", "MemorySource", "ReadCounters", "Reader", "ReaderFactory",
+           "Sample", "SeedKey", "Source", "Span"]  # fmt: skip
 
 Array = NDArray[Any]
 Indices = NDArray[np.int64]
@@ -121,9 +121,33 @@ class MemorySource(Source, Protocol):
         ...
 
 
+@dataclass(slots=True)
+class ReadCounters:
+    """What a reader did since it was opened, for `Loader.stats`.
+
+    Attributes:
+        retries: Reads that were tried again after an error that may pass.
+        timeouts: Reads that were given up because they were past their deadline.
+        hedges: Reads that were asked of a second replica because the first was slow.
+        lost_threads: Threads that are stuck in a read that was given up, now.
+        concurrency: How many reads it allows at once, now.
+    """
+
+    retries: int = 0
+    timeouts: int = 0
+    hedges: int = 0
+    lost_threads: int = 0
+    concurrency: int = 0
+
+
 @runtime_checkable
 class Reader(Protocol):
-    """Sample → bytes. `read` runs on the engine's event loop, up to `concurrency` times at once."""
+    """Sample → bytes. `read` runs on the engine's event loop, up to `concurrency` times at once.
+
+    An exception of `read` becomes the sample's `ReadError`; one that is an `AsyncbatchError` other than a `SampleError`
+    speaks of the storage as a whole and ends the iteration. Two attributes are used where they are there: an
+    exception's `attempts`, how often the sample was tried, and the reader's `counters`, a `ReadCounters`.
+    """
 
     @property
     def concurrency(self) -> int: ...
