@@ -54,7 +54,8 @@ class SampleError(AsyncbatchError):
         self.attempts = attempts
 
     def __str__(self) -> str:
-        return f"{self.key} (sample {self.index}): {self.reason}"
+        tries = f", after {self.attempts} attempts" if self.attempts > 1 else ""
+        return f"{self.key} (sample {self.index}): {self.reason}{tries}"
 
 
 class ReadError(SampleError):
@@ -97,3 +98,7 @@ def describe(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__
+
+
+class FileChanged(OSError):
+    """What a reader raises when a file is not what it was; the pipeline makes a `SampleChanged` of it."""

@@ -8,11 +8,11 @@ import socket
 import threading
 
 import pytest
-from fakes import wait_until
 
 import asyncbatch as ab
-from asyncbatch.readers import files
-from asyncbatch.readers._pool import DaemonThreadPool
+from asyncbatch._errors import FileChanged
+from asyncbatch.readers import _queue
+from asyncbatch.readers._whole import Part, read_file
 
 
 async def read(path, *, offset=0, length=None, **settings):
@@ -99,10 +99,10 @@ async def test_file_over_the_limit_is_refused_before_reading(tmp_path):
         await read(tmp_path / "huge")
 
 
-async def test_file_that_ends_early_is_an_error(tmp_path):
+async def test_file_too_short_for_its_sample_is_an_error(tmp_path):
     """Fewer bytes than the sample should have are an error, never a shorter sample."""
     (tmp_path / "file").write_bytes(b"0123456789")
-    with pytest.raises(OSError, match="ended after 4 of 8 bytes"):
+    with pytest.raises(FileChanged, match="has 10 bytes and the sample ends at 14"):
         await read(tmp_path / "file", offset=6, length=8)
 
 
@@ -117,11 +117,18 @@ def test_short_reads_are_put_together(tmp_path, monkeypatch):
         return data
 
     monkeypatch.setattr(os, "read", short_read)
-    assert files.read_file(str(tmp_path / "file"), 0, None, 10**6) == content
+    assert read_file(Part(str(tmp_path / "file")), 10**6).data == content
     assert len(sizes) > 10
 
 
-@pytest.mark.parametrize("wrong", [{"concurrency": 0}, {"concurrency": "auto"}, {"max_size": 0}, {"max_size": "big"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"concurrency": 0}, {"concurrency": "many"}, {"timeout": 0}, {"timeout": "none"}, {"timeout": float("inf")},
+        {"retries": -1}, {"retries": 1.5}, {"backoff": -1}, {"max_lost": -1}, {"grace": 0}, {"grace": True},
+        {"max_size": 0}, {"max_size": "big"}, {"roots": "/mnt/a"}, {"roots": ["/mnt/a", "/mnt/a/"]}, {"roots": [1, 2]},
+    ],
+)  # fmt: skip
 def test_wrong_settings_are_refused(wrong):
     """A setting that cannot be used is refused when the reader is made."""
     with pytest.raises(ab.ConfigError, match=f"{next(iter(wrong))} must be"):
@@ -154,7 +161,6 @@ async def test_an_error_in_a_group_is_its_own_files_alone(tmp_path):
         (tmp_path / str(index)).write_bytes(bytes([index]))
     samples = [ab.Sample(key=str(index), path=str(tmp_path / str(index))) for index in range(64)]
     async with ab.FileReader(concurrency=64).open() as reader:
-        reader._seconds_a_file = 0.0  # as on page cache, after some reads
         for _ in range(3):
             results = await asyncio.gather(*map(reader.read, samples), return_exceptions=True)
             assert results[::2] == [bytes([index]) for index in range(0, 64, 2)]
@@ -164,19 +170,21 @@ async def test_an_error_in_a_group_is_its_own_files_alone(tmp_path):
 async def test_slow_files_share_no_hop(tmp_path, monkeypatch):
     """Once reading is slow every file has a hop of its own; while it is fast they are grouped."""
     (tmp_path / "file").write_bytes(b"x")
-    sample, whole = ab.Sample(key="k", path=str(tmp_path / "file")), files._read_files
-    groups = []
+    sample, run = ab.Sample(key="k", path=str(tmp_path / "file")), _queue.run
+    groups, seconds = [], [0.0]
 
-    async def counted(samples, max_size, executor):
-        groups.append(len(samples))
-        return await whole(samples, max_size, executor=executor)
+    async def counted(hop, executor):
+        groups.append(len(hop.parts))
+        await run(hop, executor=executor)
+        hop.seconds = seconds[0] * len(hop.parts)
 
-    monkeypatch.setattr(files, "_read_files", counted)
+    monkeypatch.setattr(_queue, "run", counted)
     async with ab.FileReader(concurrency=64).open() as reader:
-        for seconds in (0.0, 1.0):
-            reader._seconds_a_file = seconds
-            await asyncio.gather(*(reader.read(sample) for _ in range(16)))
-    assert groups == [8, 8] + [1] * 16
+        for seconds[0] in (0.0, 1.0):
+            for _ in range(2):
+                groups.clear()
+                await asyncio.gather(*(reader.read(sample) for _ in range(16)))
+            assert groups == ([8, 8] if seconds[0] == 0.0 else [1] * 16)
 
 
 async def test_a_read_that_is_cancelled_at_once_opens_no_file(tmp_path, monkeypatch):
@@ -191,45 +199,6 @@ async def test_a_read_that_is_cancelled_at_once_opens_no_file(tmp_path, monkeypa
             await given_up
         assert await reader.read(sample) == b"x"
     assert opened == [sample.path]
-
-
-async def test_closing_gives_up_a_read_that_hangs():
-    """Closing does not wait for ever for a call that is stuck, and never begins those that were waiting behind it."""
-    begun, stuck, done = threading.Event(), threading.Event(), []
-    pool = DaemonThreadPool(1, "test-stuck")
-    running = pool.submit(lambda: begun.set() or stuck.wait())
-    wait_until(begun.is_set)
-    waiting = pool.submit(done.append, "too late")
-    assert await pool.aclose(0.01) == 1
-    assert waiting.cancelled()
-    with pytest.raises(RuntimeError, match="closed"):
-        pool.submit(print)
-    stuck.set()
-    assert running.result()
-    pool.shutdown(wait=True)
-    assert done == []
-
-
-def test_pool_reuses_idle_threads():
-    """One call after the other runs on one thread."""
-    pool = DaemonThreadPool(8, "test-idle")
-    names = set()
-    for _ in range(20):
-        names.add(pool.submit(lambda: threading.current_thread().name).result())
-    pool.shutdown()
-    assert names == {"test-idle-0"}
-
-
-def test_pool_starts_a_thread_for_every_call_that_would_wait():
-    """A call never waits behind one that hangs while the pool may start another thread."""
-    pool, stuck = DaemonThreadPool(8, "test-busy"), threading.Event()
-    for _ in range(50):  # quick calls, whose threads come and go between idle and busy
-        pool.submit(int).result()
-    hanging = [pool.submit(stuck.wait) for _ in range(7)]
-    assert pool.submit(lambda: "not behind them").result() == "not behind them"
-    stuck.set()
-    assert all(future.result() for future in hanging)
-    pool.shutdown()
 
 
 async def test_reads_that_hang_hold_up_no_other(tmp_path, monkeypatch):
@@ -251,16 +220,3 @@ async def test_reads_that_hang_hold_up_no_other(tmp_path, monkeypatch):
         assert not any(task.done() for task in late)
         stuck.set()
         assert await asyncio.gather(*late) == [b"late"] * 19
-
-
-def test_pool_keeps_no_result_alive():
-    """An idle thread holds on to nothing of the call it finished."""
-    import weakref
-
-    class Result:
-        pass
-
-    pool = DaemonThreadPool(1, "test-results")
-    reference = weakref.ref(pool.submit(Result).result())
-    wait_until(lambda: reference() is None)
-    pool.shutdown()

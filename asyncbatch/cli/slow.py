@@ -19,7 +19,7 @@ class SlowFiles:
 
     def __init__(self, latency: float) -> None:
         self._latency = latency
-        self._files = ab.FileReader()
+        self._files = ab.FileReader(concurrency=64)
         self.concurrency = self._files.concurrency
 
     @asynccontextmanager

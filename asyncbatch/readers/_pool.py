@@ -1,7 +1,8 @@
 """An executor of daemon threads, for reads that may never return.
 
 `concurrent.futures.ThreadPoolExecutor` joins its threads when the interpreter exits, so one read that hangs on a dead
-mount would keep the process alive. These threads are daemons, and closing gives up the ones that do not come back.
+mount would keep the process alive, and it never lets a thread go. These threads are daemons, they end when there has
+been nothing to do for a while, and one that is stuck can be given up: another takes its place.
 """
 
 from __future__ import annotations
@@ -20,26 +21,46 @@ R = TypeVar("R")
 
 _Job = tuple[Future[Any], Callable[[], Any]]
 
+# A thread without work costs its stack for so many seconds: longer than a pause between two epochs.
+_IDLE = 10.0
+
 
 class DaemonThreadPool(Executor):
     """Runs calls on up to `max_threads` daemon threads, started when no idle one is left.
 
     Args:
-        max_threads: The most calls that run at once; further ones wait their turn.
+        max_threads: The most calls that run at once, those on lost threads apart; further ones wait their turn.
         name: What the threads are called, followed by their number.
+        idle: Seconds without work after which a thread ends.
+        on_lost: Told how many threads are lost each time that changes; from any thread.
     """
 
-    def __init__(self, max_threads: int, name: str) -> None:
+    def __init__(
+        self,
+        max_threads: int,
+        name: str,
+        *,
+        idle: float = _IDLE,
+        on_lost: Callable[[int], None] = lambda count: None,
+    ) -> None:
         self._max_threads = max_threads
         self._name = name
+        self._idle = idle
+        self._on_lost = on_lost
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._lock = threading.Lock()  # guards the four below
+        self._lock = threading.Lock()  # guards all below
         self._unfinished = 0  # calls that wait or run: as many threads are of use
-        self._threads: list[threading.Thread] = []
-        self._living = 0
+        self._threads: set[threading.Thread] = set()
+        self._lost: set[threading.Thread] = set()  # given up, and stuck still
+        self._started = 0
         self._closed = False
-        self._ended: Future[None] = Future()
+        self._ended: Future[None] = Future()  # no thread is left but lost ones
         self._ended.set_running_or_notify_cancel()  # from here on nobody who gives up waiting can cancel it
+
+    @property
+    def lost(self) -> int:
+        """Threads that were given up and have not come back."""
+        return len(self._lost)
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Queue `fn(*args, **kwargs)`.
@@ -51,11 +72,24 @@ class DaemonThreadPool(Executor):
         with self._lock:
             if self._closed:
                 raise RuntimeError("the thread pool is closed")
+            if len(self._threads) < min(self._unfinished + 1, self._max_threads):
+                self._start_thread()
             self._unfinished += 1
             self._jobs.put((future, lambda: fn(*args, **kwargs)))
-            if len(self._threads) < min(self._unfinished, self._max_threads):
-                self._start_thread()
         return future
+
+    def give_up(self, thread: threading.Thread) -> None:
+        """Count a thread that is stuck in its call no longer: another may be started for it, and it ends by itself."""
+        with self._lock:
+            if thread in self._threads:
+                self._threads.remove(thread)
+                self._lost.add(thread)
+                self._on_lost(len(self._lost))
+                self._unfinished -= 1
+                if self._closed:
+                    self._end_if_empty()
+                elif self._unfinished > len(self._threads):
+                    self._start_thread(needed=False)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = True) -> None:
         """Drop the calls that have not begun and let the threads go when they return from theirs.
@@ -65,42 +99,46 @@ class DaemonThreadPool(Executor):
             cancel_futures: Must be True: a call that has not begun never begins after this.
         """
         with self._lock:
+            threads = list(self._threads)
             if not self._closed:
                 self._closed = True
                 self._cancel_waiting()
-                for _ in self._threads:
+                for _ in threads:
                     self._jobs.put(None)
-                if not self._living:
-                    self._ended.set_result(None)
+                self._end_if_empty()
         if wait:
             self._ended.result()
-            self._join()
+            self._join(threads)
 
     async def aclose(self, deadline: float) -> int:
         """Shut down, and wait up to `deadline` seconds for the threads; return how many were given up."""
+        with self._lock:
+            threads = list(self._threads)
         self.shutdown(wait=False)
         ended = asyncio.wrap_future(self._ended)
         await asyncio.wait([ended], timeout=deadline)
         ended.cancel()
         if self._ended.done():
-            self._join()
-        return self._living
+            self._join(threads)
+        return len(self._threads) + len(self._lost)
 
-    def _join(self) -> None:
+    def _join(self, threads: list[threading.Thread]) -> None:
         # They have said that they are leaving: this waits microseconds, and then they are gone for certain.
-        for thread in self._threads:
-            thread.join()
+        for thread in threads:
+            if thread not in self._lost:
+                thread.join()
 
-    def _start_thread(self) -> None:
-        thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
+    def _start_thread(self, *, needed: bool = True) -> None:
+        thread = threading.Thread(target=self._work, name=f"{self._name}-{self._started}", daemon=True)
+        self._threads.add(thread)  # before it runs, for it looks itself up
         try:
             thread.start()
         except RuntimeError:  # no more threads allowed: those there are will do
-            if not self._threads:
+            self._threads.remove(thread)
+            if needed and not self._threads:
                 raise
             return
-        self._threads.append(thread)
-        self._living += 1
+        self._started += 1
 
     def _cancel_waiting(self) -> None:
         while True:
@@ -111,30 +149,50 @@ class DaemonThreadPool(Executor):
             if job is not None:
                 job[0].cancel()
 
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            self._run(*job)
-            del job  # an idle thread must not keep a picture's bytes alive
-        with self._lock:
-            self._living -= 1
-            if not self._living:
-                self._ended.set_result(None)
+    def _end_if_empty(self) -> None:
+        if self._closed and not self._threads and not self._ended.done():
+            self._ended.set_result(None)
 
-    def _run(self, future: Future[Any], call: Callable[[], Any]) -> None:
+    def _work(self) -> None:
+        me = threading.current_thread()
+        while (job := self._next_job(me)) is not None:
+            self._run(me, *job)
+            del job  # an idle thread must not keep a picture's bytes alive
+            if me in self._lost:
+                break
+        with self._lock:
+            if me in self._lost:
+                self._lost.remove(me)
+                self._on_lost(len(self._lost))
+            self._threads.discard(me)
+            self._end_if_empty()
+
+    def _next_job(self, me: threading.Thread) -> _Job | None:
+        while True:
+            try:
+                return self._jobs.get(timeout=self._idle)
+            except Empty:
+                with self._lock:  # calls are queued under it: what came meanwhile is seen here
+                    if self._jobs.empty():
+                        self._threads.discard(me)
+                        return None
+
+    def _run(self, me: threading.Thread, future: Future[Any], call: Callable[[], Any]) -> None:
         if not future.set_running_or_notify_cancel():
-            self._finish()
+            self._finish(me)
             return
         try:
             result = call()
         except BaseException as error:  # noqa: BLE001 - whoever awaits the future gets it
-            self._finish()
+            self._finish(me)
             future.set_exception(error)
             del future  # the error's traceback holds this frame: no cycle
         else:
-            self._finish()
+            self._finish(me)
             future.set_result(result)
 
-    def _finish(self) -> None:
+    def _finish(self, me: threading.Thread) -> None:
         # Before the future is done: who submits the next call on hearing of it finds this thread counted as free.
         with self._lock:
-            self._unfinished -= 1
+            if me not in self._lost:
+                self._unfinished -= 1

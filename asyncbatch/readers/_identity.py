@@ -1,0 +1,51 @@
+"""Notices files that were replaced since they were read before, in memory that does not grow with the dataset."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from asyncbatch._errors import FileChanged
+from asyncbatch.readers._whole import Content
+
+__all__ = ["Identities"]
+
+# 2¹⁸ files are remembered, in 4 MB that the system gives out only as they are used. Of more than that some are
+# forgotten, and a change of these goes unnoticed.
+_SLOTS = 2**18
+
+
+class Identities:
+    """Remembers size and time of change of files by a hash of their names; a newer file may push an older one out.
+
+    Attributes:
+        times_count: Whether times of change mean anything. Some FUSE daemons make up another one at every look.
+    """
+
+    def __init__(self) -> None:
+        self._names = np.zeros(_SLOTS, np.int64)
+        self._marks = np.zeros(_SLOTS, np.int64)
+        self.times_count = True
+
+    def times_are_made_up(self) -> None:
+        """Compare sizes only, from now on."""
+        self.times_count = False
+        self._names[:] = 0
+
+    def check(self, path: str, content: Content) -> None:
+        """Remember a file, or compare it with what is remembered.
+
+        Raises:
+            FileChanged: It is another one than before.
+        """
+        name = hash(path) or 1
+        mark = hash((content.size, content.mtime if self.times_count else 0))
+        slot = name % _SLOTS
+        known = self._names[slot] == name
+        was = self._marks[slot]
+        self._names[slot] = name
+        self._marks[slot] = mark  # reported once: who goes on after that goes on with what is there now
+        if known and was != mark:
+            raise FileChanged(
+                "was replaced since it was read before: its size or time of change differs; "
+                "begin the iteration again if that was meant"
+            )

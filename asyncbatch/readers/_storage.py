@@ -1,0 +1,125 @@
+"""One storage, a mount or a disk, with all that is known of it while it is read."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import dataclass
+
+from asyncbatch._types import ReadCounters
+from asyncbatch.readers._fates import ReadTimeout
+from asyncbatch.readers._health import Health
+from asyncbatch.readers._identity import Identities
+from asyncbatch.readers._latency import Latencies
+from asyncbatch.readers._pool import DaemonThreadPool
+from asyncbatch.readers._queue import Flight, ReadQueue
+from asyncbatch.readers._tuning import Tuner
+from asyncbatch.readers._watch import Watch
+from asyncbatch.readers._whole import Content, Part
+
+__all__ = ["Policy", "Storage"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How reads are done; the fields of `FileReader`, checked.
+
+    Attributes:
+        concurrency: Reads at once; None finds it.
+        timeout: Seconds without progress after which a read hangs; None takes them from observed latencies.
+        retries: Further tries after an error that may pass.
+        backoff: Seconds before the first of them.
+        max_lost: Threads that may be stuck at a time.
+        grace: Seconds that the storage may be away.
+        max_size: Bytes of the largest sample.
+    """
+
+    concurrency: int | None
+    timeout: float | None
+    retries: int
+    backoff: float
+    max_lost: int
+    grace: float
+    max_size: int
+
+
+class Storage:
+    """Reads files of one tree; belongs to the event loop.
+
+    Args:
+        root: Where the tree is mounted; empty for files anywhere.
+        policy: How reads are done.
+        pool: The threads.
+        counters: What is done is counted here.
+        has_replica: Whether the same tree is to be had elsewhere, so that nothing needs to wait for this one.
+
+    Attributes:
+        latencies: How long its reads take.
+        health: Whether it is there.
+        identities: What its files looked like.
+        tuner: How many reads it is given at once.
+    """
+
+    def __init__(
+        self, root: str, policy: Policy, pool: DaemonThreadPool, counters: ReadCounters, *, has_replica: bool
+    ) -> None:
+        self.root = root
+        self._counters = counters
+        self._policy = policy
+        self.latencies = Latencies()
+        self.identities = Identities()
+        self.tuner = Tuner(policy.concurrency)
+        self._queue = ReadQueue(pool, self.tuner, policy.max_size, on_take_off=self._took_off, on_landed=self._landed)
+        # Where there is a replica, being away costs nothing but looking again now and then.
+        grace = math.inf if has_replica else policy.grace
+        self.health = Health(self._queue, grace, root or "the storage")
+        self._watch = Watch(
+            self._queue,
+            deadline=self._deadline,
+            grace=grace,
+            may_give_up=lambda: pool.lost < policy.max_lost,
+            on_given_up=self._given_up,
+            on_silent=self._fell_silent if has_replica else lambda: None,
+            on_dead=self.health.die,
+        )
+        counters.concurrency = self.tuner.limit
+
+    def ask(self, part: Part) -> asyncio.Future[Content]:
+        """Have a part read in its turn; its future fails with what the read failed with."""
+        return self._queue.ask(part)
+
+    def scarce(self) -> None:
+        """Fewer reads at once: this process lacks what they need."""
+        self.tuner.scarce(len(self._queue.flying))
+        self._counters.concurrency = self.tuner.limit
+
+    def close(self) -> None:
+        """Begin nothing any more."""
+        self._watch.close()
+        self.health.close()
+        self._queue.hold()
+        for flight in self._queue.flying:
+            flight.given_up = True  # a hop of several files stops at the next one
+
+    def _deadline(self) -> float:
+        return self.latencies.deadline() if self._policy.timeout is None else self._policy.timeout
+
+    def _took_off(self) -> None:
+        self._watch.began()
+
+    def _landed(self, flight: Flight) -> None:
+        if flight.results:
+            seconds = flight.seconds / len(flight.results)
+            self.latencies.add(seconds)
+            self.tuner.landed(seconds, flight.generation, others_wait=self._queue.others_wait)
+            self._counters.concurrency = self.tuner.limit
+        for part, result in zip(flight.parts, flight.results, strict=False):
+            self.health.answered(part, result if isinstance(result, Exception) else None)
+        self._watch.landed()
+
+    def _given_up(self) -> None:
+        self._counters.timeouts += 1
+
+    def _fell_silent(self) -> None:
+        self.health.fell_silent()
+        self._queue.fail_all(lambda: ReadTimeout(self._deadline()))

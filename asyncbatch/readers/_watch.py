@@ -1,0 +1,129 @@
+"""Tells a read that hangs from a storage that is slow or silent.
+
+A file whose read does not move for its deadline, while the storage answers others that began later, hangs: its thread
+is given up and its sample fails. If the storage answers nobody, no file is to blame and no thread is thrown away: a
+server that restarts comes back, and everything that waits comes with it. Only after a grace period is that an error.
+
+Where nothing else happens to be read, at the end of an epoch or when the first files of all hang, a scout is sent: one
+more read, which shows whether the storage answers. There is one timer for all reads, set to when the next look is due.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic
+
+from asyncbatch.readers._fates import ReadTimeout
+from asyncbatch.readers._queue import Flight, ReadQueue
+
+__all__ = ["Watch"]
+
+
+class Watch:
+    """Watches over the reads of one storage; belongs to the event loop.
+
+    Args:
+        queue: The reads.
+        deadline: Gives the seconds that a read may take without moving.
+        grace: Seconds that the storage may be silent.
+        may_give_up: Whether another thread may be given up.
+        on_given_up: Called for each read that was.
+        on_silent: Called once the storage was silent for a deadline.
+        on_dead: Called with what happened when there is no hope left.
+    """
+
+    def __init__(
+        self,
+        queue: ReadQueue,
+        *,
+        deadline: Callable[[], float],
+        grace: float,
+        may_give_up: Callable[[], bool],
+        on_given_up: Callable[[], None],
+        on_silent: Callable[[], None],
+        on_dead: Callable[[str], None],
+    ) -> None:
+        self._queue = queue
+        self._deadline = deadline
+        self._grace = grace
+        self._may_give_up = may_give_up
+        self._on_given_up = on_given_up
+        self._on_silent = on_silent
+        self._on_dead = on_dead
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0  # when the timer goes off
+        self._landed_at = 0.0
+        self._resumed_at = 0.0  # the end of the last silence: what waits since before has a deadline from then on
+        self._scouted_at = 0.0
+        self._suspects = False  # some read is late, and it is not known yet whether it alone is
+
+    def began(self) -> None:
+        """A read took off."""
+        if self._timer is None:
+            self._look_in(self._deadline() / 2)
+
+    def landed(self) -> None:
+        """A read came back."""
+        now = monotonic()
+        if now - self._landed_at > self._deadline():
+            self._resumed_at = now
+        self._landed_at = now
+        if self._suspects:
+            self._suspects = False
+            self._look_in(0.0)
+
+    def close(self) -> None:
+        """Stop watching."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look_in(self, seconds: float) -> None:
+        self.close()
+        self._timer = asyncio.get_running_loop().call_later(max(seconds, 0.001), self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now, deadline = monotonic(), self._deadline()
+        looks = [self._judge(flight, now, deadline) for flight in list(self._queue.flying)]
+        if self._suspects:
+            looks.append(self._doubt(now, deadline))
+        soonest = min((when for when in looks if when is not None), default=None)
+        if soonest is not None:
+            self._look_in(soonest - now)
+
+    def _judge(self, flight: Flight, now: float, deadline: float) -> float | None:
+        """Give a read up if it hangs; return when to look at it again."""
+        if flight.moved is None:
+            return now + deadline / 2  # it waits for a thread
+        since = max(flight.moved, self._resumed_at)
+        if self._queue.answered > flight.moved:
+            if now < since + deadline:
+                return since + deadline
+            self._give_up(flight, deadline)
+            return None
+        if now < since + deadline / 2:
+            return since + deadline / 2
+        self._suspects = True
+        return None
+
+    def _give_up(self, flight: Flight, deadline: float) -> None:
+        if self._may_give_up():
+            self._on_given_up()
+            self._queue.give_up(flight, ReadTimeout(deadline))
+        else:
+            self._on_dead("too many reads hang")
+
+    def _doubt(self, now: float, deadline: float) -> float:
+        """Some read is late, and none that began after it was answered: ask; return when to look again."""
+        if now >= self._scouted_at + deadline / 2:
+            self._scouted_at = now
+            self._queue.send_scout()
+        oldest = min((flight.moved for flight in self._queue.flying if flight.moved is not None), default=now)
+        silent_since = max(oldest, self._landed_at)
+        if now >= silent_since + self._grace:
+            self._on_dead(f"no read was answered for {self._grace:g} s")
+        elif now >= silent_since + deadline:
+            self._on_silent()
+        return min(max(silent_since + self._grace, now + 0.1), now + deadline / 2)
