@@ -32,6 +32,7 @@ from asyncbatch._types import (
 from asyncbatch.compat import train_data
 from asyncbatch.decoders import CenterCrop, ImageDecoder, RandomHorizontalFlip, RandomResizedCrop, Resize
 from asyncbatch.loader import Loader
+from asyncbatch.on_error import Replace, Skip
 from asyncbatch.readers import FileReader
 from asyncbatch.stats import Stats
 
@@ -58,10 +59,12 @@ __all__ = [
     "ReadError",
     "Reader",
     "ReaderFactory",
+    "Replace",
     "Resize",
     "Sample",
     "SampleChanged",
     "SampleError",
+    "Skip",
     "Source",
     "SourceError",
     "Span",

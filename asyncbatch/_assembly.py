@@ -10,36 +10,53 @@ import threading
 from asyncio import CancelledError
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from asyncbatch._errors import AsyncbatchError, DecodeError, SampleError, SourceError, describe
 from asyncbatch._memory import BatchMemory
-from asyncbatch._planning import PlannedBatch
+from asyncbatch._planning import PlannedBatch, stack_labels_with
+from asyncbatch._seating import Seating
 from asyncbatch._types import Array, Batch, Decoder, Indices
 
-__all__ = ["Assembly", "RowKind"]
+__all__ = ["Assembly", "OnFailure", "RowKind"]
 
 RowKind = tuple[tuple[int, ...], np.dtype[Any]]
 """The shape and dtype that all rows of an iteration share."""
+
+OnFailure = Callable[["Assembly", int], None] | Literal["raise", "skip"]
+"""What becomes of a slot whose sample failed: the batch raises, goes without it, or somebody is told that it needs a
+stand-in and owes the slot a `seat` or a `give_up`."""
 
 
 class Assembly:
     """A batch being made.
 
-    `open`, `hold` and `finish` belong to the event loop; the others may be called from any thread. `decode`, `fill` and
-    `fail` return True to the one call that completes the batch, which then owes it a `seal`.
+    `decode`, `fill`, `fail` and `seal` may be called from any thread; the others belong to the event loop. `decode`,
+    `fill`, `fail` and `give_up` return True to the one call that completes the batch, which then owes it a `seal`.
 
     Args:
         planned: What it will hold.
         decoder: Bytes → row; None for rows that come ready from memory.
         memory: Where the batch's array comes from.
         seed: The loader's seed.
+        on_failure: What becomes of a slot whose sample failed.
+
+    Attributes:
+        seating: Which samples its slots are for, and what failed of them.
     """
 
-    def __init__(self, planned: PlannedBatch, decoder: Decoder | None, memory: BatchMemory, seed: int) -> None:
+    def __init__(
+        self,
+        planned: PlannedBatch,
+        decoder: Decoder | None,
+        memory: BatchMemory,
+        seed: int,
+        on_failure: OnFailure = "raise",
+    ) -> None:
         self.planned = planned
+        self.seating = Seating(planned)
         self.is_open = False
         self.decode_seconds = 0.0
         self._decoder = decoder
@@ -47,17 +64,26 @@ class Assembly:
         self._seed = seed
         self._lock = threading.Lock()
         self._missing = len(planned.samples)  # slots that have neither a row nor an error
-        self._errors: dict[int, AsyncbatchError] = {}
-        if planned.error is not None:
-            self._errors[0] = planned.error
+        self._on_failure = on_failure
         self._held: list[tuple[int, Any]] = []
+        self._labels = planned.labels
         self._images: Array | None = None
         self._rows: list[Array] = []
 
     @property
-    def has_failed(self) -> bool:
+    def will_raise(self) -> bool:
         """Whether `finish` will raise."""
-        return bool(self._errors)
+        return bool(self.seating.errors)
+
+    @property
+    def is_void(self) -> bool:
+        """Whether every slot has settled and none has a row."""
+        return self._missing == 0 and not self.seating.kept()
+
+    def give_up(self, slot: int, error: AsyncbatchError | None = None) -> bool:
+        """Let the batch raise, for want of a stand-in: the error of the slot's own sample, or another."""
+        self.seating.give_up(slot, error)
+        return self._settle(1)
 
     def hold(self, slot: int, data: Any) -> None:
         """Keep bytes that came before the batch was opened."""
@@ -80,40 +106,69 @@ class Assembly:
         planned, decoder = self.planned, self._decoder
         assert decoder is not None  # noqa: S101 - without one, rows come by `fill`
         start = perf_counter()
+        out = None if self._images is None else self._images[slot]
         try:
-            out = None if self._images is None else self._images[slot]
-            row = decoder.decode(data, out, (self._seed, planned.epoch, int(planned.indices[slot])))
+            row = decoder.decode(data, out, (self._seed, planned.epoch, self.seating.occupant(slot)[0]))
             if out is None:
                 self._rows[slot] = row
             elif row is not out:  # the slot would still hold whatever was in memory before
                 raise TypeError(f"{type(decoder).__name__}.decode must fill and return `out` when it is given")
         except (Exception, CancelledError) as cause:  # noqa: BLE001 - whatever a decoder raises is this sample's error
-            return self.fail(slot, DecodeError, cause)
+            complete = self.fail(slot, DecodeError, cause)
+            del self, data, out  # see `fail`
+            return complete
         return self._settle(1, perf_counter() - start)
 
     def fill(self, take: Callable[[Indices], Array]) -> bool:
         """Fill every slot with rows that are in memory, through the decoder if there is one."""
-        try:
-            rows = np.asarray(take(self.planned.indices))
-            if len(rows) != self._missing:
-                raise ValueError(f"it gave {len(rows)} rows for {self._missing} indices")
-        except (Exception, CancelledError) as cause:  # noqa: BLE001 - whatever a source raises is the batch's error
-            error = SourceError(f"{getattr(take, '__qualname__', 'take')} failed: {describe(cause)}")
-            error.__cause__ = cause
-            self._errors[0] = error
+        rows = self._take(take, self.planned.indices, 0)
+        if rows is None:
             return self._settle(self._missing)
         if self._decoder is not None:
-            return [self.decode(slot, row) for slot, row in enumerate(rows)][-1]
+            complete = False
+            for slot in range(len(rows)):
+                complete |= self.decode(slot, rows[slot])
+            del self, rows  # see `fail`
+            return complete
         self._images = rows
         return self._settle(len(rows))
 
+    def fill_stand_in(self, slot: int, take: Callable[[Indices], Array]) -> bool:
+        """Fill one slot with its stand-in's row, which is in memory."""
+        rows = self._take(take, np.array([self.seating.occupant(slot)[0]], np.int64), slot)
+        complete = self._settle(1) if rows is None else self.decode(slot, rows[0])
+        del self, rows  # see `fail`
+        return complete
+
+    def _take(self, take: Callable[[Indices], Array], indices: Indices, slot: int) -> Array | None:
+        try:
+            rows = np.asarray(take(indices))
+            if len(rows) != len(indices):
+                raise ValueError(f"it gave {len(rows)} rows for {len(indices)} indices")
+        except (Exception, CancelledError) as cause:  # noqa: BLE001 - whatever a source raises is the batch's error
+            error = SourceError(f"{getattr(take, '__qualname__', 'take')} failed: {describe(cause)}")
+            error.__cause__ = _without_our_frame(cause)
+            self.seating.errors[slot] = error
+            del self  # see `fail`
+            return None
+        return rows
+
     def fail(self, slot: int, kind: type[SampleError], cause: BaseException) -> bool:
-        """Record why a sample did not become a row."""
-        error = kind(self.planned.samples[slot].key, int(self.planned.indices[slot]), describe(cause))
-        # Without our own frame, which holds the whole batch for as long as somebody keeps the error.
-        error.__cause__ = cause.with_traceback(cause.__traceback__ and cause.__traceback__.tb_next)
-        self._errors[slot] = error
-        return self._settle(1)
+        """Record why a sample did not become a row.
+
+        Whoever keeps the error keeps the frames of its traceback, and with each frame those that called it, with the
+        variables that they had in the end. So whoever calls what may fail lets go of the batch before it returns.
+        """
+        cause = _without_our_frame(cause)
+        error = self.seating.error_of(slot, kind, cause)
+        if self._on_failure == "raise" or not isinstance(error, SampleError):
+            self.seating.errors[slot] = error
+            return self._settle(1)
+        self.seating.vacate(slot, error)
+        if self._on_failure == "skip":
+            return self._settle(1)
+        self._on_failure(self, slot)
+        return False
 
     def _settle(self, slots: int, seconds: float = 0.0) -> bool:
         with self._lock:
@@ -123,13 +178,28 @@ class Assembly:
 
     def seal(self) -> None:
         """Do the part of completing a batch that is too slow for the event loop."""
-        if self._images is None and not self._errors and len({(row.shape, row.dtype) for row in self._rows}) == 1:
-            row = self._rows[0]
-            self._images = self._memory.empty((len(self._rows), *row.shape), row.dtype)
-            np.stack(self._rows, out=self._images)
+        kept = self.seating.kept()
+        if self.seating.errors or not kept:
+            return
+        if self.seating.replaced:
+            try:
+                self._labels = stack_labels_with(self.planned, [self.seating.occupant(slot)[1] for slot in kept])
+            except SourceError as error:
+                self.seating.errors[len(self.planned.samples)] = error  # after whatever the slots have to say
+                return
+        if self._images is None:
+            rows = [self._rows[slot] for slot in kept]
+            if len({(row.shape, row.dtype) for row in rows}) == 1:
+                self._images = self._memory.empty((len(rows), *rows[0].shape), rows[0].dtype)
+                np.stack(rows, out=self._images)
+        elif len(kept) < len(self._images):
+            for place, slot in enumerate(kept):
+                if place != slot:  # and so before it: what is overwritten has moved already
+                    self._images[place] = self._images[slot]
+            self._images = self._images[: len(kept)]
 
-    def finish(self, kind: RowKind | None) -> Batch:
-        """Return the batch.
+    def finish(self, kind: RowKind | None) -> Batch | None:
+        """Return the batch; None when all of its samples were skipped.
 
         Args:
             kind: The shape and dtype of the rows of earlier batches; None for the first.
@@ -138,32 +208,46 @@ class Assembly:
             SampleError: A sample did not become a row, or not one like those before it. Of several errors it is always
                 that of the first slot, whichever came first in time.
             SourceError: The source failed.
+            AsyncbatchError: Whatever else a reader said of the storage.
         """
-        if self._errors:
-            raise self._errors[min(self._errors)]
-        rows = self._rows if self._images is None else self._images
-        kind = kind or (rows[0].shape, rows[0].dtype)
-        for slot in range(len(rows)) if self._images is None else (0,):
-            self._check(slot, rows[slot], kind)
+        if self.seating.errors:
+            raise self.seating.errors[min(self.seating.errors)]
+        kept = self.seating.kept()
+        if not kept:
+            return None
+        first = self._rows[kept[0]] if self._images is None else self._images[0]
+        kind = kind or (first.shape, first.dtype)
+        for slot in kept if self._images is None else kept[:1]:
+            self._check(slot, first if slot == kept[0] else self._rows[slot], kind)
         assert self._images is not None  # noqa: S101 - rows that are all alike were stacked by `seal`
-        planned = self.planned
+        planned, labels, indices, samples = self.planned, self._labels, self.planned.indices, self.planned.samples
+        if not self.seating.as_planned:
+            occupants = [self.seating.occupant(slot) for slot in kept]
+            indices, samples = np.array([index for index, _ in occupants], np.int64), [one for _, one in occupants]
+            labels = labels if labels is None or self.seating.replaced else labels[kept]
         return Batch(
             self._images,
-            planned.labels,
-            indices=planned.indices,
-            keys=[sample.key for sample in planned.samples],
+            labels,
+            indices=indices,
+            keys=[sample.key for sample in samples],
             epoch=planned.epoch,
             step=planned.step,
         )
 
     def _check(self, slot: int, row: Array, kind: RowKind) -> None:
         if (row.shape, row.dtype) != kind:
+            index, sample = self.seating.occupant(slot)
             raise DecodeError(
-                self.planned.samples[slot].key,
-                int(self.planned.indices[slot]),
+                sample.key,
+                index,
                 f"its row is {row.shape} {row.dtype}, those before it {kind[0]} {kind[1]}; "
                 "all rows must be alike: for pictures write image_size=(height, width)",
             )
+
+
+def _without_our_frame(cause: BaseException) -> BaseException:
+    """Leave out of a traceback the frame that caught it, which tells nothing."""
+    return cause.with_traceback(cause.__traceback__ and cause.__traceback__.tb_next)
 
 
 _NO_ROW: Array = np.empty(0)

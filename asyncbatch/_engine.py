@@ -12,10 +12,11 @@ import atexit
 import os
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import aclosing, suppress
 
-from asyncbatch._errors import LoaderClosed
+from asyncbatch._decode_pool import start_threads
+from asyncbatch._errors import AsyncbatchError, LoaderClosed
 from asyncbatch._handoff import Handoff
 from asyncbatch._pipeline import Pipeline
 from asyncbatch._stages import Stages
@@ -51,12 +52,11 @@ class Engine:
         self._pid = os.getpid()
         runner = asyncio.Runner(loop_factory=new_event_loop)
         self._loop = loop = runner.get_loop()
-        decode_pool = ThreadPoolExecutor(stages.decode_threads, thread_name_prefix="asyncbatch-decode")
-        self._pipeline = pipeline = Pipeline(stages, epochs, counters, loop, decode_pool)
+        self._pipeline = pipeline = Pipeline(stages, epochs, counters, loop)
         self._handoff = Handoff(on_taken=lambda: _call(loop, pipeline.credit))
         self._thread = threading.Thread(
             target=_run,
-            args=(runner, decode_pool, pipeline, self._handoff),
+            args=(runner, stages.decode_threads, pipeline, self._handoff),
             name="asyncbatch-engine",
             daemon=True,
         )
@@ -107,10 +107,16 @@ class Engine:
             self._thread.join(_STOP_TIMEOUT)
 
 
-def _run(runner: asyncio.Runner, decode_pool: ThreadPoolExecutor, pipeline: Pipeline, handoff: Handoff) -> None:
+def _run(runner: asyncio.Runner, decode_threads: int, pipeline: Pipeline, handoff: Handoff) -> None:
     try:
-        with single_threaded_opencv(), decode_pool, runner:
-            runner.run(_drain(pipeline, handoff))
+        with single_threaded_opencv(), runner:
+            try:
+                decode_pool = start_threads(decode_threads, "asyncbatch-decode")
+            except RuntimeError as error:  # not even one
+                handoff.end(_in_words(error))
+                return
+            with decode_pool:
+                runner.run(_drain(pipeline, decode_pool, handoff))
     finally:
         _living.pop(threading.current_thread(), None)
 
@@ -136,14 +142,16 @@ atexit.register(_stop_all)
 getattr(threading, "_register_atexit", atexit.register)(_stop_all)
 
 
-async def _drain(pipeline: Pipeline, handoff: Handoff) -> None:
+async def _drain(pipeline: Pipeline, decode_pool: Executor, handoff: Handoff) -> None:
     error: BaseException | None = None
     try:
-        async with aclosing(pipeline.batches()) as batches:
+        async with aclosing(pipeline.batches(decode_pool)) as batches:
             async for batch in batches:
                 handoff.put(batch)
     except BaseException as caught:  # noqa: BLE001 - it is the caller's, in its turn
         error = _in_words(caught)
+        if isinstance(error, AsyncbatchError):
+            error.__traceback__ = None  # our own frames: they tell nothing, and hold whole batches
     handoff.end(error)
 
 

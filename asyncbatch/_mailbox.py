@@ -40,8 +40,8 @@ class Mailbox(Generic[T]):
                 self._loop.call_soon_threadsafe(self._open)
 
     def clear(self) -> None:
-        """Drop what was not delivered."""
-        self._items.clear()
+        """Drop what was not delivered, and what threads that are not done yet will post."""
+        self._items = deque(maxlen=0)
 
     def _open(self) -> None:
         self._announced = False  # before looking, so that what is posted from now on is announced again

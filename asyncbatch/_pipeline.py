@@ -1,12 +1,13 @@
 """Where the stages meet: planned → read → decoded → complete, all at once.
 
-Everything here runs on the engine's event loop, except the two jobs of the decode threads, `_decode` and `_fill`, which
-report back through a mailbox. Nothing is locked and nothing is awaited sample by sample in sequence:
+Everything here runs on the engine's event loop; the jobs of the decode threads report back to it. Nothing is locked and
+nothing is awaited sample by sample in sequence:
 
 * `_read_ahead` starts a read as soon as a lane is free and the window of bytes has room, batches ahead of decoding;
 * `_open_batches` gives a batch its memory when the caller has taken enough of those before it: that is a credit;
 * bytes that arrive for an open batch go straight to the decode threads, others wait for it to open;
-* a batch whose last slot settled is complete, and leaves in order.
+* a batch whose last slot settled is complete, and leaves in order;
+* the place of a sample that failed, where `on_error` wants a stand-in for it, goes to `_replace_failed`.
 
 The async generator `batches` only drains; the work is done by a producer task beside it, since a generator that is
 suspended inside a task group would break the group's cancellation.
@@ -16,21 +17,25 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import threading
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from concurrent.futures import Executor
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, nullcontext
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any
 
-from asyncbatch._assembly import Assembly, RowKind
+from asyncbatch._assembly import Assembly, OnFailure, RowKind
+from asyncbatch._decoding import Decoding, Done
 from asyncbatch._errors import ReadError
-from asyncbatch._mailbox import Mailbox
+from asyncbatch._leaving import Leaving
 from asyncbatch._memory import BatchMemory
-from asyncbatch._planning import PlannedBatch, plan_batches
+from asyncbatch._planning import PlannedBatch, StandIn, plan_batches
+from asyncbatch._spans import record
 from asyncbatch._stages import Stages
-from asyncbatch._types import Batch, Reader, ReaderFactory, Sample, Span
+from asyncbatch._stand_ins import StandIns
+from asyncbatch._tally import ErrorTally
+from asyncbatch._types import Batch, Reader, ReaderFactory, Sample
 from asyncbatch._window import ReadAheadWindow
+from asyncbatch.on_error import Replace, Skip
 from asyncbatch.readers._pool import DaemonThreadPool
 from asyncbatch.stats import Counters
 
@@ -52,21 +57,14 @@ class Pipeline:
         epochs: The epochs to run through, without a pause between them.
         counters: What it did is added here.
         loop: The event loop that will run it.
-        decode_pool: The decode threads; shut down without waiting when the iteration ends.
     """
 
     def __init__(
-        self,
-        stages: Stages,
-        epochs: Iterable[int],
-        counters: Counters,
-        loop: asyncio.AbstractEventLoop,
-        decode_pool: Executor,
+        self, stages: Stages, epochs: Iterable[int], counters: Counters, loop: asyncio.AbstractEventLoop
     ) -> None:
         self._stages = stages
         self._counters = counters
         self._loop = loop
-        self._decode_pool = decode_pool
         self._plan_pool = DaemonThreadPool(1, "asyncbatch-plan")
         self._plan = plan_batches(stages.source, stages.plan, epochs)
         # Samples that wait for their batch to open go to the threads in groups, which saves hops; each thread gets two.
@@ -77,16 +75,19 @@ class Pipeline:
         self._credits = asyncio.Semaphore(stages.prefetch)
         # Reading bounds how many planned batches wait to be opened; without it only this queue does.
         self._planned: asyncio.Queue[Assembly | None] = asyncio.Queue(0 if stages.reader else stages.prefetch)
-        self._leaving: asyncio.Queue[Assembly | None] = asyncio.Queue()
-        self._complete: dict[int, Assembly] = {}  # those that wait for one before them
-        self._next_number = 0
-        self._unfinished = 0
-        self._all_planned = False
+        plan, on_error = stages.plan, stages.on_error
+        samples = min(len(plan.sampler), plan.steps * plan.batch_size)
+        self._tally = ErrorTally(on_error, samples, plan.steps, counters)
+        self._stand_ins = StandIns(stages, self._tally.allowed, self._plan_pool, loop)
+        self._on_failure: OnFailure = (
+            self._stand_ins.ask if isinstance(on_error, Replace) else "skip" if isinstance(on_error, Skip) else "raise"
+        )
+        self._leaving = Leaving(stages.in_order, on_drained=self._stand_ins.end)
         self._doomed = False  # a batch will raise in its turn, and none that is not planned yet will be delivered
         self._crash: BaseException | None = None
         self._stopped = False
         self._opening: asyncio.Task[Any] | None = None
-        self._mailbox = Mailbox(loop, self._account)
+        self._decoding = Decoding(stages, loop, self._account, self._fail)
 
     def credit(self) -> None:
         """The caller took a batch: another may be opened."""
@@ -100,37 +101,43 @@ class Pipeline:
         """
         if not self._stopped:
             self._stopped = True
-            self._leaving.put_nowait(None)
+            self._leaving.end()
             if self._opening is not None:
                 self._opening.cancel()
 
-    async def batches(self) -> AsyncGenerator[Batch, None]:
+    async def batches(self, decode_pool: Executor) -> AsyncGenerator[Batch, None]:
         """Yield the batches until the last one, or until `stop`.
+
+        Args:
+            decode_pool: The decode threads; shut down without waiting when the iteration ends.
 
         Raises:
             SampleError: A sample could not be read or decoded; the batches before its own were yielded.
+            ErrorLimitExceeded: More could not than `on_error` lets pass, likewise.
             SourceError: The source failed, likewise.
         """
         if self._stopped:
             return
+        self._decoding.begin(decode_pool)
         self._opening = asyncio.current_task()
         async with _opened(self._stages.reader) as reader:
             self._opening = None
-            producer = asyncio.create_task(self._produce(reader))
-            kind: RowKind | None = None
-            try:
-                while (assembly := await self._leaving.get()) is not None and not self._stopped:
-                    batch = assembly.finish(kind)
-                    kind = batch.images.shape[1:], batch.images.dtype
-                    yield batch
-                if self._crash is not None:
-                    raise self._crash
-            finally:
-                producer.cancel()
-                await asyncio.wait([producer])
-                self._decode_pool.shutdown(wait=False, cancel_futures=True)
-                await self._plan_pool.aclose(_PLAN_CLOSE_TIMEOUT)
-                self._forget()
+            with self._counters.reads.watching(reader):
+                producer = asyncio.create_task(self._produce(reader))
+                try:
+                    kind: RowKind | None = None
+                    while (assembly := await self._leaving.next()) is not None and not self._stopped:
+                        if (batch := self._finished(assembly, kind)) is not None:
+                            kind = batch.images.shape[1:], batch.images.dtype
+                            yield batch
+                    if self._crash is not None:
+                        raise self._crash
+                finally:
+                    producer.cancel()
+                    await asyncio.wait([producer])
+                    self._decoding.end()
+                    await self._plan_pool.aclose(_PLAN_CLOSE_TIMEOUT)
+                    self._forget()
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -138,9 +145,10 @@ class Pipeline:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._open_batches())
+                if isinstance(self._stages.on_error, Replace):
+                    group.create_task(self._replace_failed(group, reader))
                 await self._read_ahead(group, reader)
-                self._all_planned = True
-                self._end_if_drained()
+                self._leaving.expect_no_more()
                 await self._planned.put(None)
         except BaseException as error:  # noqa: BLE001 - it is raised in `batches`
             if not _is_cancelled(asyncio.current_task()):
@@ -155,8 +163,8 @@ class Pipeline:
             for planned in batches:
                 if self._doomed:
                     return
-                assembly = Assembly(planned, self._stages.decoder, self._memory, self._stages.seed)
-                self._unfinished += 1
+                assembly = Assembly(planned, self._stages.decoder, self._memory, self._stages.seed, self._on_failure)
+                self._leaving.expect()
                 await self._planned.put(assembly)
                 if reader is not None:
                     for slot, sample in enumerate(planned.samples):
@@ -180,64 +188,58 @@ class Pipeline:
                 raise
             self._window.cancel(reserved)
             if assembly.fail(slot, ReadError, error):
-                self._completed(assembly)
+                self._complete(assembly)
+            del assembly  # see `Assembly.fail`
             return
         finally:
             self._lanes.put_nowait(lane)
         stop = perf_counter()
         self._counters.bytes_read += size
         self._counters.read_seconds += stop - start
-        self._record("read", start, stop, assembly, lane)
+        record(self._stages.hooks, "read", start, stop, assembly.planned, lane)
         self._window.arrive(reserved, size)
         if assembly.is_open:
-            self._submit(self._decode, assembly, [(slot, data)])
+            self._decoding.decode(assembly, [(slot, data)])
         else:
             assembly.hold(slot, data)
+
+    async def _replace_failed(self, group: asyncio.TaskGroup, reader: Reader | None) -> None:
+        """Find a stand-in for each slot whose sample failed, until every batch is complete."""
+        async for assembly, slot in self._stand_ins.asked():
+            group.create_task(self._replace(group, reader, assembly, slot))
+
+    async def _replace(self, group: asyncio.TaskGroup, reader: Reader | None, assembly: Assembly, slot: int) -> None:
+        drawn = await self._stand_ins.draw(assembly, slot)
+        if not isinstance(drawn, StandIn):
+            if assembly.give_up(slot, drawn):
+                self._complete(assembly)
+            return
+        assembly.seating.seat(slot, drawn)
+        if reader is None:
+            self._decoding.fill(assembly, slot)
+        else:
+            # The batch that it is for may be the next to leave, and those that fill the window wait behind it.
+            reserved = self._window.reserve_now(drawn.sample.length)
+            lane = await self._lanes.get()
+            group.create_task(self._read(reader, lane, reserved, assembly, slot, drawn.sample))
 
     # -- decoding -----------------------------------------------------------------------------------------------------
 
     async def _open_batches(self) -> None:
         while (assembly := await self._planned.get()) is not None:
             await self._credits.acquire()
+            if assembly.is_void and assembly.planned.error is None:  # it will not be delivered, and needs no memory
+                self._credits.release()
+                continue
             held = assembly.open()
             for start in range(0, len(held), self._group):
-                self._submit(self._decode, assembly, held[start : start + self._group])
+                self._decoding.decode(assembly, held[start : start + self._group])
             if assembly.planned.error is not None:
                 self._completed(assembly)
             elif self._stages.reader is None:
-                self._submit(self._fill, assembly)
+                self._decoding.fill(assembly)
 
-    def _submit(self, job: Callable[..., None], *args: Any) -> None:
-        self._decode_pool.submit(self._run_job, job, *args)
-
-    def _run_job(self, job: Callable[..., None], *args: Any) -> None:
-        try:
-            job(*args)
-        except BaseException as error:  # noqa: BLE001 - a hook's error, or ours: an executor would keep it to itself
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._fail, error)
-
-    def _decode(self, assembly: Assembly, group: list[tuple[int, Any]]) -> None:
-        while group:
-            slot, data = group.pop()  # so that its bytes are not kept until the whole group is done
-            start = perf_counter()
-            complete = assembly.decode(slot, data)
-            self._decoded(assembly, complete, len(data), start)
-
-    def _fill(self, assembly: Assembly) -> None:
-        assert self._stages.take is not None  # noqa: S101 - what has no reader has this
-        start = perf_counter()
-        complete = assembly.fill(self._stages.take)
-        self._decoded(assembly, complete, None, start)
-
-    def _decoded(self, assembly: Assembly, complete: bool, size: int | None, start: float) -> None:
-        if complete:
-            assembly.seal()
-        stop = perf_counter()
-        self._record("decode", start, stop, assembly)
-        self._mailbox.post((assembly if complete else None, size, stop - start))
-
-    def _account(self, done: tuple[Assembly | None, int | None, float]) -> None:
+    def _account(self, done: Done) -> None:
         complete_batch, size, seconds = done
         self._counters.decode_seconds += seconds
         if size is not None:
@@ -247,48 +249,44 @@ class Pipeline:
 
     # -- leaving ------------------------------------------------------------------------------------------------------
 
-    def _completed(self, assembly: Assembly) -> None:
-        self._unfinished -= 1
-        self._doomed = self._doomed or assembly.has_failed
-        if self._stages.in_order:
-            self._complete[assembly.planned.number] = assembly
-            while (next_one := self._complete.pop(self._next_number, None)) is not None:
-                self._leaving.put_nowait(next_one)
-                self._next_number += 1
+    def _complete(self, assembly: Assembly) -> None:
+        """Seal a batch that was completed here on the loop, if there is something to seal, and let it leave."""
+        if assembly.is_open and not assembly.will_raise:
+            self._decoding.seal(assembly)
         else:
-            self._leaving.put_nowait(assembly)
-        self._end_if_drained()
+            self._completed(assembly)
 
-    def _end_if_drained(self) -> None:
-        if self._all_planned and not self._unfinished:
-            self._leaving.put_nowait(None)
+    def _completed(self, assembly: Assembly) -> None:
+        too_many = self._tally.foresee(assembly.planned.epoch, len(assembly.seating.failures))
+        self._doomed = self._doomed or assembly.will_raise or too_many
+        self._leaving.complete(assembly)
+
+    def _finished(self, assembly: Assembly, kind: RowKind | None) -> Batch | None:
+        """Return the batch as it is delivered; None when nothing is left of it."""
+        self._tally.let_pass(assembly.planned.epoch, assembly.seating.failures)
+        batch = assembly.finish(kind)
+        if batch is not None:
+            batch.errors = self._tally.to_report()
+            self._counters.replaced += assembly.seating.replaced
+        elif assembly.is_open:
+            self._credits.release()  # nobody will take it
+        return batch
 
     def _fail(self, error: BaseException) -> None:
         """End the iteration for an error that is no sample's: a hook's, or a mistake of this library."""
         while isinstance(error, BaseExceptionGroup):  # the task group's wrapping; the first failure cancelled the rest
             error = error.exceptions[0]
         self._crash = self._crash or error
-        self._leaving.put_nowait(None)
+        self._leaving.end()
 
     def _forget(self) -> None:
         """Let go of every batch: cancelled tasks leave cycles behind, and megabytes must not wait for the collector."""
-        for queue in (self._planned, self._leaving):
-            while not queue.empty():
-                queue.get_nowait()
-        self._complete.clear()
-        self._mailbox.clear()
+        while not self._planned.empty():
+            self._planned.get_nowait()
+        self._leaving.clear()
+        self._stand_ins.clear()
+        self._decoding.clear()
         self._memory.close()
-
-    def _record(
-        self, stage: Literal["read", "decode"], start: float, stop: float, assembly: Assembly, lane: int | None = None
-    ) -> None:
-        if self._stages.hooks:
-            if lane is None:  # an executor's threads are called prefix_0, prefix_1, …
-                lane = int(threading.current_thread().name.rpartition("_")[2])
-            planned = assembly.planned
-            span = Span(stage, start, stop, planned.epoch, planned.step, lane)
-            for hook in self._stages.hooks:
-                hook.record(span)
 
 
 def _is_cancelled(task: asyncio.Task[Any] | None) -> bool:

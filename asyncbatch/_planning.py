@@ -15,7 +15,7 @@ from asyncbatch._errors import AsyncbatchError, SourceError, describe
 from asyncbatch._types import Array, Indices, Sample, Source
 from asyncbatch.sampling import Plan
 
-__all__ = ["PlannedBatch", "plan_batches"]
+__all__ = ["PlannedBatch", "StandIn", "plan_batches", "plan_stand_in", "stack_labels_with"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +41,19 @@ class PlannedBatch:
     error: AsyncbatchError | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class StandIn:
+    """A sample that takes the place of one that failed.
+
+    Attributes:
+        index: Its index in the source.
+        sample: What the source says of it.
+    """
+
+    index: int
+    sample: Sample
+
+
 def plan_batches(source: Source, plan: Plan, epochs: Iterable[int]) -> Iterator[PlannedBatch]:
     """Yield every batch of `epochs` in order; a failing source ends it with a batch that holds the error."""
     number = 0
@@ -58,17 +71,79 @@ def _plan_batch(source: Source, plan: Plan, number: int, epoch: int, step: int) 
     samples = []
     try:
         for index in indices.tolist():
-            sample = source[index]
-            if not isinstance(sample, Sample):
-                raise TypeError(f"it is {type(sample).__name__}, not asyncbatch.Sample; write Sample(key, label, path)")
-            samples.append(sample)
+            samples.append(_sample_of(source, index))  # noqa: PERF401 - how many there are tells which one failed
         labels = _stack_labels([sample.label for sample in samples])
     except (Exception, CancelledError) as cause:  # noqa: BLE001 - whatever a source raises is reported in its turn
         where = f"source[{indices[len(samples)]}]" if len(samples) < len(indices) else "the labels of one batch"
-        error = SourceError(f"{where} failed: {describe(cause)}")
-        error.__cause__ = cause
+        error = _failed(where, cause)
         return PlannedBatch(number=number, epoch=epoch, step=step, indices=indices, error=error)
     return PlannedBatch(number=number, epoch=epoch, step=step, indices=indices, samples=samples, labels=labels)
+
+
+def plan_stand_in(source: Source, seed: int, planned: PlannedBatch, index: int, tried: Sequence[int]) -> StandIn | None:
+    """Draw the sample that takes the place of one that failed, by (seed, epoch, index, how many were tried) alone.
+
+    Args:
+        source: What there is.
+        seed: The loader's seed.
+        planned: The batch it is for. Its other samples are not drawn if there are any more.
+        index: The sample that failed.
+        tried: The stand-ins for it that failed too.
+
+    Returns:
+        None when the source has no sample left to try.
+
+    Raises:
+        SourceError: The source failed.
+    """
+    where = "len(source)"
+    try:
+        size = len(source)
+        for avoided in ({*planned.indices.tolist(), *tried}, {index, *tried}):
+            if size > len(avoided):
+                # Three words of spawn key meet neither the shuffle's one nor the transforms' seeds, which have none.
+                seeds = np.random.SeedSequence(seed, spawn_key=(planned.epoch, index, len(tried)))
+                drawn = int(np.random.default_rng(seeds).integers(size - len(avoided)))
+                for other in sorted(avoided):
+                    drawn += other <= drawn
+                where = f"source[{drawn}]"
+                return StandIn(drawn, _sample_of(source, drawn))
+    except (Exception, CancelledError) as cause:
+        raise _failed(where, cause) from cause
+    return None
+
+
+def stack_labels_with(planned: PlannedBatch, samples: Sequence[Sample]) -> Array | None:
+    """Return the labels of `samples`, some of them stand-ins, in the dtype of the batch that was planned.
+
+    Raises:
+        SourceError: The label of a stand-in does not fit among the others.
+    """
+    try:
+        labels, others = _stack_labels([sample.label for sample in samples]), planned.labels
+        if labels is None or others is None:
+            if labels is not others:
+                raise TypeError("some samples of the source have a label and some have none")
+            return None
+        if labels.shape != others.shape:
+            raise TypeError(f"their shape is {labels.shape} where {others.shape} was planned")
+        # Words may be longer than those planned; everything else must fit without loss.
+        return labels if labels.dtype.kind == others.dtype.kind == "U" else labels.astype(others.dtype, casting="safe")
+    except (Exception, CancelledError) as cause:
+        raise _failed("the labels of a batch with stand-ins", cause) from cause
+
+
+def _sample_of(source: Source, index: int) -> Sample:
+    sample = source[index]
+    if not isinstance(sample, Sample):
+        raise TypeError(f"it is {type(sample).__name__}, not asyncbatch.Sample; write Sample(key, label, path)")
+    return sample
+
+
+def _failed(where: str, cause: BaseException) -> SourceError:
+    error = SourceError(f"{where} failed: {describe(cause)}")
+    error.__cause__ = cause
+    return error
 
 
 def _stack_labels(labels: list[object]) -> Array | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from asyncbatch._types import Array, Decoder, Hook, Indices, Reader, ReaderFactory, Source
+from asyncbatch.on_error import OnError
 from asyncbatch.sampling import Plan
 
 __all__ = ["Stages"]
@@ -26,6 +27,7 @@ class Stages:
         prefetch: How many batches may be open or complete before the caller takes one.
         read_ahead: The budget for bytes that are not decoded yet.
         in_order: Whether batches leave in the order of the plan, or as they complete.
+        on_error: What a sample does that cannot be read or decoded.
         hooks: Told about every span.
     """
 
@@ -39,4 +41,5 @@ class Stages:
     prefetch: int
     read_ahead: int
     in_order: bool
+    on_error: OnError
     hooks: Sequence[Hook]

@@ -36,11 +36,20 @@ class ReadAheadWindow:
         Args:
             length: Its size in bytes; None where only reading tells, and then the mean so far is taken.
         """
-        cost = _cost(int(self._mean_size) if length is None else length)
+        cost = self._cost_of(length)
         # With nothing held there is nothing to wait for, so a sample that is too large cannot stop the stream.
         while self._held and self._held + cost > self._limit:
             self._released.clear()
             await self._released.wait()
+        self._held += cost
+        return cost
+
+    def reserve_now(self, length: int | None) -> int:
+        """Do what `reserve` does for a sample that others wait for: it may go over the budget, and waits for nothing.
+
+        Whoever holds the room that it would wait for may be behind it in the order of the plan.
+        """
+        cost = self._cost_of(length)
         self._held += cost
         return cost
 
@@ -56,6 +65,9 @@ class ReadAheadWindow:
     def release(self, size: int) -> None:
         """Give back the bytes of a sample that was decoded."""
         self._change(-_cost(size))
+
+    def _cost_of(self, length: int | None) -> int:
+        return _cost(int(self._mean_size) if length is None else length)
 
     def _change(self, by: int) -> None:
         self._held += by

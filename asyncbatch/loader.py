@@ -24,6 +24,7 @@ from asyncbatch._types import (
     Source,
 )
 from asyncbatch.decoders import ImageDecoder, as_decoder
+from asyncbatch.on_error import OnError, require_on_error
 from asyncbatch.readers import FileReader
 from asyncbatch.sampling import Plan, Sequential, Shuffle
 from asyncbatch.sources import as_source
@@ -57,6 +58,8 @@ class Loader:
             ImageNet has them, so that one slow file in a hundred stalls nothing.
         decode_threads: "auto" is one for each core that this process may use.
         in_order: Deliver the batches in the plan's order; otherwise as they complete. Their contents are the same.
+        on_error: What a sample does that cannot be read or decoded: "raise" in its turn, so that nothing is lost in
+            silence; `Skip(limit)` leaves it out, `Replace(limit)` puts another in its place, and both report it.
         hooks: Told about every read, decode, wait and compute span; see `Hook`.
 
     Attributes:
@@ -82,6 +85,7 @@ class Loader:
         read_ahead: Size = "256MB",
         decode_threads: int | Literal["auto"] = "auto",
         in_order: bool = True,
+        on_error: OnError = "raise",
         hooks: Sequence[Hook] = (),
     ) -> None:
         require_whole("batch_size", batch_size, least=1, example=32)
@@ -104,6 +108,7 @@ class Loader:
             prefetch=prefetch,
             read_ahead=size_in_bytes(read_ahead, "read_ahead"),
             in_order=in_order,
+            on_error=require_on_error(on_error),
             hooks=tuple(hooks),
         )
         self._counters = Counters()
@@ -118,6 +123,8 @@ class Loader:
         parts = [repr(self.source), f"batch_size={stages.plan.batch_size}", f"decoder={stages.decoder!r}"]
         if isinstance(stages.plan.sampler, Shuffle):
             parts += ["shuffle=True", f"seed={stages.seed}"]
+        if stages.on_error != "raise":
+            parts.append(f"on_error={stages.on_error!r}")
         return f"Loader({', '.join(parts)})"
 
     def __len__(self) -> int:

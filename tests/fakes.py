@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import random
 import threading
 import time
@@ -82,6 +84,33 @@ class Permuted:
             self._left -= 1
             self.finished.append(int(sample.path))
             done.set_result(None)
+
+
+class Failing:
+    """A reader that fails chosen samples, and finishes reads in a seeded random order.
+
+    Args:
+        bad: Which samples cannot be read.
+        seed: Of the number of turns of the loop that each read takes.
+    """
+
+    def __init__(self, bad=(), seed=0, concurrency=8):
+        self.concurrency = concurrency
+        self.bad = frozenset(bad)
+        self._random = random.Random(seed)  # noqa: S311 - an order of events, not a secret
+        self.begun, self.finished = [], []
+
+    async def read(self, sample):
+        self.begun.append(int(sample.path))
+        for _ in range(self._random.randrange(16)):
+            await asyncio.sleep(0)
+        self.finished.append(int(sample.path))
+        if int(sample.path) in self.bad:
+            raise self.error()
+        return encode(sample)
+
+    def error(self):
+        return OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 class Gated:

@@ -86,6 +86,19 @@ def own_parts() -> None:
     )
 
 
+def tolerant() -> None:
+    ab.Loader("train.txt", batch_size=2, on_error="raise")
+    ab.Loader("train.txt", batch_size=2, on_error=ab.Skip())
+    loader = ab.Loader("train.txt", batch_size=2, on_error=ab.Replace(limit=5))
+    try:
+        for batch in loader:
+            assert_type(batch.errors, tuple[ab.SampleError, ...])
+    except ab.ErrorLimitExceeded as error:
+        assert_type(error.errors, tuple[ab.SampleError, ...])
+    assert_type(loader.stats().errors, tuple[ab.SampleError, ...])
+    assert_type(loader.stats().retries, int)
+
+
 def drop_in() -> None:
     for images, labels in ab.train_data("train.txt", 32, (224, 224)):
         assert_type(images, Array)

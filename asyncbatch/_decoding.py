@@ -1,0 +1,123 @@
+"""The jobs of the decode threads: rows of bytes, rows of a source in memory, and whole batches to be sealed.
+
+They report back to the event loop through a mailbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextlib import suppress
+from time import perf_counter
+from typing import Any
+
+from asyncbatch._assembly import Assembly
+from asyncbatch._mailbox import Mailbox
+from asyncbatch._spans import record
+from asyncbatch._stages import Stages
+
+__all__ = ["Decoding", "Done"]
+
+Done = tuple[Assembly | None, int | None, float]
+"""The batch that a job completed, the size of the bytes that it used up, and the seconds that it took."""
+
+
+class Decoding:
+    """Gives jobs to the decode threads; belongs to the event loop.
+
+    Args:
+        stages: What the pipeline is made of.
+        loop: The engine's event loop.
+        on_done: Called on it with what each job did.
+        on_crash: Called on it with an error that is no sample's: a hook's, or a mistake of this library.
+    """
+
+    def __init__(
+        self,
+        stages: Stages,
+        loop: asyncio.AbstractEventLoop,
+        on_done: Callable[[Done], None],
+        on_crash: Callable[[BaseException], None],
+    ) -> None:
+        self._stages = stages
+        self._loop = loop
+        self._on_crash = on_crash
+        self._mailbox = Mailbox(loop, on_done)
+        self._pool: Executor
+
+    def begin(self, pool: Executor) -> None:
+        """Hear of the threads, before the first job."""
+        self._pool = pool
+
+    def decode(self, assembly: Assembly, group: list[tuple[int, Any]]) -> None:
+        """Have rows made of the bytes of several slots, one after the other."""
+        self._submit(self._decode, assembly, group)
+
+    def fill(self, assembly: Assembly, stand_in: int | None = None) -> None:
+        """Have a batch filled from a source in memory, or only the slot of a stand-in."""
+        self._submit(self._fill, assembly, stand_in)
+
+    def seal(self, assembly: Assembly) -> None:
+        """Have a batch sealed that no job completed."""
+        self._submit(self._seal, assembly)
+
+    def end(self) -> None:
+        """Drop the jobs that have not begun, without waiting for the others."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def clear(self) -> None:
+        """Let go of every batch."""
+        self._mailbox.clear()
+
+    def _submit(self, job: Callable[..., None], *args: Any) -> None:
+        self._pool.submit(self._run, job, [*args])
+
+    # These let go of the batch before they return, and the executor has never known it: see `Assembly.fail`.
+
+    def _run(self, job: Callable[..., None], args: list[Any]) -> None:
+        try:
+            job(args)
+        except BaseException as error:  # noqa: BLE001 - a hook's error, or ours: an executor would keep it to itself
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._on_crash, error)
+
+    def _decode(self, args: list[Any]) -> None:
+        assembly, group = _emptied(args)
+        data = None
+        while group:
+            slot, data = group.pop()  # so that its bytes are not kept until the whole group is done
+            start = perf_counter()
+            complete = assembly.decode(slot, data)
+            self._done(assembly, complete, len(data), start)
+        del assembly, data
+
+    def _fill(self, args: list[Any]) -> None:
+        assembly, stand_in = _emptied(args)
+        take = self._stages.take
+        assert take is not None  # noqa: S101 - what has no reader has this
+        start = perf_counter()
+        complete = assembly.fill(take) if stand_in is None else assembly.fill_stand_in(stand_in, take)
+        self._done(assembly, complete, None, start)
+        del assembly
+
+    def _seal(self, args: list[Any]) -> None:
+        (assembly,) = _emptied(args)
+        assembly.seal()
+        self._mailbox.post((assembly, None, 0.0))
+
+    def _done(self, assembly: Assembly, complete: bool, size: int | None, start: float) -> None:
+        if complete:
+            assembly.seal()
+        stop = perf_counter()
+        if self._stages.hooks:
+            lane = int(threading.current_thread().name.rpartition("_")[2])  # they are called prefix_0, prefix_1, …
+            record(self._stages.hooks, "decode", start, stop, assembly.planned, lane)
+        self._mailbox.post((assembly if complete else None, size, stop - start))
+
+
+def _emptied(args: list[Any]) -> list[Any]:
+    taken = args.copy()
+    args.clear()
+    return taken

@@ -1,0 +1,68 @@
+"""The order in which complete batches leave, and the moment when none will follow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from asyncbatch._assembly import Assembly
+
+__all__ = ["Leaving"]
+
+
+class Leaving:
+    """Where batches wait for those before them; belongs to the event loop.
+
+    Args:
+        in_order: Whether they leave in the order of the plan, or as they complete.
+        on_drained: Called once every planned batch is complete and no further one will be planned.
+    """
+
+    def __init__(self, in_order: bool, on_drained: Callable[[], None]) -> None:
+        self._in_order = in_order
+        self._queue: asyncio.Queue[Assembly | None] = asyncio.Queue()
+        self._complete: dict[int, Assembly] = {}  # those that wait for one before them
+        self._next_number = 0
+        self._unfinished = 0
+        self._all_planned = False
+        self._on_drained = on_drained
+
+    def expect(self) -> None:
+        """Hear of a batch that was planned."""
+        self._unfinished += 1
+
+    def expect_no_more(self) -> None:
+        """Hear that no further batch will be planned."""
+        self._all_planned = True
+        self._end_if_drained()
+
+    def complete(self, assembly: Assembly) -> None:
+        """Let a batch go as soon as its turn comes."""
+        self._unfinished -= 1
+        if self._in_order:
+            self._complete[assembly.planned.number] = assembly
+            while (next_one := self._complete.pop(self._next_number, None)) is not None:
+                self._queue.put_nowait(next_one)
+                self._next_number += 1
+        else:
+            self._queue.put_nowait(assembly)
+        self._end_if_drained()
+
+    async def next(self) -> Assembly | None:
+        """Wait for the next batch to leave; None is the end."""
+        return await self._queue.get()
+
+    def end(self) -> None:
+        """End it after what has left so far."""
+        self._queue.put_nowait(None)
+
+    def clear(self) -> None:
+        """Let go of every batch."""
+        while not self._queue.empty():
+            self._queue.get_nowait()
+        self._complete.clear()
+
+    def _end_if_drained(self) -> None:
+        if self._all_planned and not self._unfinished:
+            self.end()
+            self._on_drained()
