@@ -39,7 +39,15 @@ class ReadTimeout(OSError):
 
 
 class ChangedWhileRead(FileChanged):
-    """A file's size or time of change was not the same after reading as before."""
+    """A file's size or time of change was not the same after reading as before.
+
+    Attributes:
+        size: The greatest that was seen, in bytes.
+    """
+
+    def __init__(self, message: str, size: int) -> None:
+        super().__init__(message)
+        self.size = size
 
 
 # Only a name or a permission that somebody corrects would help against these.

@@ -9,6 +9,8 @@ others follow as if nothing had happened; when the grace period ends before that
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import Callable
 from time import monotonic
 
 from asyncbatch._errors import StorageUnresponsive, describe
@@ -29,12 +31,14 @@ class Health:
         queue: The reads to hold back.
         grace: Seconds that the storage may be away.
         name: What the error calls it.
+        on_down: Called with the error that shows that it is away, once each time.
     """
 
-    def __init__(self, queue: ReadQueue, grace: float, name: str) -> None:
+    def __init__(self, queue: ReadQueue, grace: float, name: str, on_down: Callable[[Exception], None]) -> None:
         self._queue = queue
         self._grace = grace
         self._name = name
+        self._on_down = on_down
         self._probing: asyncio.Task[None] | None = None
         self._death: str | None = None
         self._back: asyncio.Event = asyncio.Event()
@@ -45,7 +49,7 @@ class Health:
 
     @property
     def is_up(self) -> bool:
-        return self._back.is_set() and not self._silent
+        return self._back.is_set() and not self._silent and self._death is None
 
     async def ready(self) -> None:
         """Wait until the storage is there.
@@ -98,6 +102,7 @@ class Health:
         if self._back.is_set() and self._death is None:
             self._back.clear()
             self._queue.hold()
+            self._on_down(error)
             self._probing = asyncio.ensure_future(self._try_until_back(part, error))
 
     async def _try_until_back(self, part: Part, error: Exception) -> None:
@@ -105,7 +110,8 @@ class Health:
         for pause in delays(_FIRST_PAUSE, _LONGEST_PAUSE):
             await asyncio.sleep(min(pause, max(0.0, end - monotonic())))
             try:
-                async with asyncio.timeout(max(0.0, end - monotonic())):
+                # Not every event loop takes an endless time-out as one.
+                async with asyncio.timeout(None if end == math.inf else max(0.0, end - monotonic())):
                     await self._queue.ask(part, at_once=True)
             except TimeoutError as late:
                 error = late if isinstance(late, OSError) and late.errno else error

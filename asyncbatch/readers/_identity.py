@@ -13,6 +13,8 @@ __all__ = ["Identities"]
 # forgotten, and a change of these goes unnoticed.
 _SLOTS = 2**18
 
+_MADE_UP = 3  # files of which only the time changed while they were read: that is no writer, but the storage's way
+
 
 class Identities:
     """Remembers size and time of change of files by a hash of their names; a newer file may push an older one out.
@@ -25,11 +27,14 @@ class Identities:
         self._names = np.zeros(_SLOTS, np.int64)
         self._marks = np.zeros(_SLOTS, np.int64)
         self.times_count = True
+        self._made_up = 0
 
-    def times_are_made_up(self) -> None:
-        """Compare sizes only, from now on."""
-        self.times_count = False
-        self._names[:] = 0
+    def only_the_time_changed(self) -> None:
+        """Hear of a file whose time of change became another while it was read, twice, and its content did not."""
+        self._made_up += 1
+        if self._made_up >= _MADE_UP:
+            self.times_count = False
+            self._names[:] = 0
 
     def check(self, path: str, content: Content) -> None:
         """Remember a file, or compare it with what is remembered.

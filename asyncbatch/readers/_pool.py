@@ -33,6 +33,7 @@ class DaemonThreadPool(Executor):
         name: What the threads are called, followed by their number.
         idle: Seconds without work after which a thread ends.
         on_lost: Told how many threads are lost each time that changes; from any thread.
+        on_refused: Told how many threads there are when the system allows no further one and those must do.
     """
 
     def __init__(
@@ -42,11 +43,13 @@ class DaemonThreadPool(Executor):
         *,
         idle: float = _IDLE,
         on_lost: Callable[[int], None] = lambda count: None,
+        on_refused: Callable[[int], None] = lambda count: None,
     ) -> None:
         self._max_threads = max_threads
         self._name = name
         self._idle = idle
         self._on_lost = on_lost
+        self._on_refused = on_refused
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._lock = threading.Lock()  # guards all below
         self._unfinished = 0  # calls that wait or run: as many threads are of use
@@ -133,10 +136,11 @@ class DaemonThreadPool(Executor):
         self._threads.add(thread)  # before it runs, for it looks itself up
         try:
             thread.start()
-        except RuntimeError:  # no more threads allowed: those there are will do
+        except RuntimeError:
             self._threads.remove(thread)
             if needed and not self._threads:
                 raise
+            self._on_refused(len(self._threads))
             return
         self._started += 1
 

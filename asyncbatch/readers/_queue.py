@@ -17,19 +17,30 @@ __all__ = ["Ask", "Flight", "ReadQueue"]
 
 _DEVICES = 64  # file systems that an example is kept of
 
-Ask = tuple[Part, "asyncio.Future[Content]"]
-"""A read, and what is to be told of it."""
+Ask = tuple[Part, "asyncio.Future[Content]", "asyncio.Future[None] | None"]
+"""A read, who is told what it gave, and who is told that it is slow."""
 
 
 class Flight(Hop):
-    """A hop under way, and who waits for it."""
+    """A hop under way, and who waits for it.
 
-    __slots__ = ("asks", "generation")
+    Attributes:
+        alarm: Goes off when it is slow.
+    """
+
+    __slots__ = ("alarm", "asks", "generation")
 
     def __init__(self, asks: list[Ask], generation: int, max_size: int, devices: dict[int, str]) -> None:
-        super().__init__([part for part, _ in asks], max_size, devices)
+        super().__init__([part for part, _, _ in asks], max_size, devices)
         self.asks = asks
         self.generation = generation
+        self.alarm: asyncio.TimerHandle | None = None
+
+    def is_slow(self) -> None:
+        """Tell whoever wants to hear of it."""
+        for _, answer, slow in self.asks:
+            if slow is not None and not slow.done() and not answer.done():
+                slow.set_result(None)
 
 
 class ReadQueue:
@@ -42,7 +53,7 @@ class ReadQueue:
         pool: The threads.
         tuner: How many hops at once, of how many files.
         max_size: Larger parts are refused, in bytes.
-        on_take_off: Called each time a flight begins.
+        on_take_off: Called with each flight that begins.
         on_landed: Called with each flight that came back in time.
 
     Attributes:
@@ -57,7 +68,7 @@ class ReadQueue:
         tuner: Tuner,
         max_size: int,
         *,
-        on_take_off: Callable[[], None],
+        on_take_off: Callable[[Flight], None],
         on_landed: Callable[[Flight], None],
     ) -> None:
         self.flying: dict[Flight, None] = {}
@@ -74,19 +85,22 @@ class ReadQueue:
         self._tasks: set[asyncio.Task[None]] = set()  # the loop itself keeps no task alive
         self._will_pump = False
 
-    def ask(self, part: Part, *, at_once: bool = False) -> asyncio.Future[Content]:
+    def ask(
+        self, part: Part, slow: asyncio.Future[None] | None = None, *, at_once: bool = False
+    ) -> asyncio.Future[Content]:
         """Have a part read in its turn.
 
         Args:
             part: What to read.
+            slow: Is told if it takes long once it has begun.
             at_once: Now, whatever else is under way or held back.
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Content] = loop.create_future()
         if at_once:
-            self._take_off([(part, answer)])
+            self._take_off([(part, answer, slow)])
         else:
-            self._waiting.append((part, answer))
+            self._waiting.append((part, answer, slow))
             self._pump_soon()
         return answer
 
@@ -105,7 +119,7 @@ class ReadQueue:
         if not asks and self.good is not None:
             nobody: asyncio.Future[Content] = asyncio.get_running_loop().create_future()
             nobody.cancel()
-            asks = [(self.good, nobody)]
+            asks = [(self.good, nobody, None)]
         if asks:
             self._take_off(asks)
         return bool(asks)
@@ -126,7 +140,7 @@ class ReadQueue:
         asks = [ask for flight in self.flying for ask in flight.asks]
         asks += self._waiting
         self._waiting.clear()
-        for _, answer in asks:
+        for _, answer, _ in asks:
             if not answer.done():
                 answer.set_exception(error())
 
@@ -154,10 +168,12 @@ class ReadQueue:
         task = asyncio.ensure_future(run(flight, executor=self._pool))
         self._tasks.add(task)
         task.add_done_callback(partial(self._landed, flight))
-        self._on_take_off()
+        self._on_take_off(flight)
 
     def _landed(self, flight: Flight, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        if flight.alarm is not None:
+            flight.alarm.cancel()
         if task.cancelled():
             return
         error = task.exception()  # the pool's: no thread can be started
@@ -186,7 +202,7 @@ class ReadQueue:
 
     @staticmethod
     def _resolve(asks: Sequence[Ask], results: Sequence[Content | BaseException]) -> None:
-        for (_, answer), result in zip(islice(asks, len(results)), results, strict=True):
+        for (_, answer, _), result in zip(islice(asks, len(results)), results, strict=True):
             if answer.done():  # cancelled, or answered otherwise
                 continue
             if isinstance(result, Content):

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from asyncbatch._errors import StorageUnresponsive
 from asyncbatch._types import ReadCounters, Sample
+from asyncbatch.readers._fates import Fate, fate_of
 from asyncbatch.readers._storage import Storage
 from asyncbatch.readers._whole import Content, Part
 
-__all__ = ["Replicas"]
+__all__ = ["Failed", "Replicas"]
 
-_SLOW = 0.95  # quantile of the latencies from which on a read is hedged
+Failed = dict[Storage, BaseException]
+"""What each storage that could not give a sample last said, in the order in which they failed."""
+
 _EXTRA = 0.10  # share of the reads that may be hedged: when a whole mount is slow, doubling its load helps nobody
 
 
@@ -36,29 +40,59 @@ class Replicas:
         self._counters = counters
         self._reads = 0
 
-    @property
-    def several(self) -> bool:
-        """Whether there is another one to turn to."""
-        return len(self._storages) > 1
-
-    async def choose(self, avoid: Storage | None) -> Storage:
-        """Return a storage that is there, if possible not the one to avoid.
+    async def choose(self, failed: Mapping[Storage, BaseException]) -> Storage:
+        """Return a storage that is there, if possible one that has not failed, else the one that failed first.
 
         Raises:
             StorageUnresponsive: None came back within the grace period.
         """
         up = [storage for storage in self._storages if storage.health.is_up]
-        if up:
-            return next((storage for storage in up if storage is not avoid), up[0])
-        if not self.several:
+        if not up:
+            return await self._wait_for_one()
+        if not failed:
+            return up[0]
+        ranks = {storage: rank for rank, storage in enumerate(failed)}
+        # One that was late would only lose another thread.
+        late = {storage for storage, error in failed.items() if fate_of(error) is Fate.LATE}
+        return min(up, key=lambda storage: (storage in late, ranks.get(storage, -1)))
+
+    def is_another(self, failed: Mapping[Storage, BaseException]) -> bool:
+        """Whether there is a storage that has not failed."""
+        return len(failed) < len(self._storages)
+
+    async def read(self, storage: Storage, sample: Sample, failed: Failed) -> tuple[Storage, Content]:
+        """Read a sample from one storage, or from another if that is faster; return which it was, too.
+
+        What a storage fails with is added to `failed`.
+        """
+        self._reads += 1
+        if len(self._storages) == 1:
+            return storage, await storage.ask(self._part(storage, sample))
+        slow: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        answer = storage.ask(self._part(storage, sample), slow)
+        answers = {answer: storage}
+        try:
+            either: list[asyncio.Future[Any]] = [answer, slow]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done() and (other := self._for_a_hedge(storage)) is not None:
+                self._counters.hedges += 1
+                answers[other.ask(self._part(other, sample))] = other
+            return await _first(answers, failed)
+        finally:
+            for each in answers:
+                each.cancel()
+
+    async def _wait_for_one(self) -> Storage:
+        if len(self._storages) == 1:
             await self._storages[0].health.ready()
             return self._storages[0]
         waits = [asyncio.ensure_future(storage.health.ready()) for storage in self._storages]
         try:
             await asyncio.wait(waits, timeout=self._grace, return_when=asyncio.FIRST_COMPLETED)
-            for storage, wait in zip(self._storages, waits, strict=True):
-                if wait.done():
-                    return storage
+            answered = zip(self._storages, waits, strict=True)
+            back = [storage for storage, wait in answered if wait.done() and wait.exception() is None]
+            if back:
+                return back[0]
         finally:
             for wait in waits:
                 wait.cancel()
@@ -68,23 +102,11 @@ class Replicas:
             f"again, or give them more time: reader=FileReader(grace={3 * self._grace:g}, roots=...)"
         )
 
-    async def read(self, storage: Storage, sample: Sample) -> tuple[Storage, Content]:
-        """Read a sample from one storage, or from another if that is faster; return which it was, too."""
-        self._reads += 1
-        answer = storage.ask(self._part(storage, sample))
-        if self.several and (other := await self._hedge(storage, answer)) is not None:
-            return await _first({answer: storage, other.ask(self._part(other, sample)): other})
-        return storage, await answer
-
-    async def _hedge(self, storage: Storage, answer: asyncio.Future[Content]) -> Storage | None:
-        """Wait until a read is slow; return whom to ask as well, None if it came before or there is nobody to ask."""
-        slow = storage.latencies.quantile(_SLOW)
-        await asyncio.wait([answer], timeout=slow)
-        other = next((each for each in self._storages if each is not storage and each.health.is_up), None)
-        if answer.done() or other is None or self._counters.hedges >= 1 + _EXTRA * self._reads:
+    def _for_a_hedge(self, storage: Storage) -> Storage | None:
+        """Return whom to ask besides a storage that is slow; None if nobody is there or enough were asked."""
+        if self._counters.hedges >= 1 + _EXTRA * self._reads:
             return None
-        self._counters.hedges += 1
-        return other
+        return next((each for each in self._storages if each is not storage and each.health.is_up), None)
 
     def _part(self, storage: Storage, sample: Sample) -> Part:
         path = sample.path
@@ -98,15 +120,15 @@ class Replicas:
         return Part(path, sample.offset, sample.length)
 
 
-async def _first(answers: dict[asyncio.Future[Content], Storage]) -> tuple[Storage, Content]:
-    """Return the answer that succeeds first, or raise the error of the one that failed last."""
+async def _first(answers: Mapping[asyncio.Future[Content], Storage], failed: Failed) -> tuple[Storage, Content]:
+    """Return the answer that succeeds first, or raise the error of one that failed last."""
     pending = set(answers)
-    try:
-        while True:
-            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            for answer in done:
-                if not pending or answer.exception() is None:
-                    return answers[answer], answer.result()
-    finally:
-        for answer in pending:
-            answer.cancel()
+    while True:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for answer in done:
+            error = answer.exception()
+            if error is None:
+                return answers[answer], answer.result()
+            failed[answers[answer]] = error
+        if not pending:
+            return answers[answer], answer.result()  # raises

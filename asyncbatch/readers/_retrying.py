@@ -9,7 +9,7 @@ from time import monotonic
 from asyncbatch._errors import StorageUnresponsive
 from asyncbatch._types import ReadCounters, Sample
 from asyncbatch.readers._fates import ChangedWhileRead, Fate, delays, fate_of
-from asyncbatch.readers._replicas import Replicas
+from asyncbatch.readers._replicas import Failed, Replicas
 from asyncbatch.readers._storage import Policy, Storage
 from asyncbatch.readers._whole import Content
 
@@ -40,42 +40,51 @@ class Effort:
         self._deaths = 0
         self._pauses = delays(policy.backoff, _LONGEST_PAUSE)
         self._scarce_since: float | None = None
-        self._earlier: Content | None = None  # of an attempt during which the file seemed to change
+        self._earlier: bytes | None = None  # of an attempt during which the time of change became another
+        self._largest = 0  # that the file was seen
 
     def accept(self, storage: Storage, content: Content) -> bytes:
-        """Return what was read if it is one state of the file.
+        """Return what was read if it is one state of the file, and all of it.
 
         Raises:
-            ChangedWhileRead: It may be half of one and half of another.
+            ChangedWhileRead: It may be half of one and half of another, or is shorter than the file was at first. (A
+                page cache takes a short read for the file's end, until its attributes expire after a second.)
         """
-        times_count = storage.identities.times_count
-        if content.changed == "mtime" and self._earlier is not None and self._earlier.data == content.data:
-            storage.identities.times_are_made_up()  # only they differ, each time
-            times_count = False
-        if content.changed == "size" or (content.changed and times_count):
-            self._earlier = content
-            raise ChangedWhileRead(f"its {_NAMES[content.changed]} was not the same after reading as before")
+        if content.size < self._largest:
+            raise ChangedWhileRead(f"has {content.size:,} bytes, and had {self._largest:,} before", self._largest)
+        if content.touched and storage.identities.times_count:
+            if self._earlier != content.data:
+                self._earlier = content.data
+                raise ChangedWhileRead("its time of change was not the same after reading as before", content.size)
+            storage.identities.only_the_time_changed()
         return content.data
 
-    async def after(self, error: Exception, storage: Storage) -> None:
+    async def after(self, error: Exception, storage: Storage, failed: Failed) -> None:
         """Wait until another try makes sense.
+
+        Args:
+            error: What was tried last failed with.
+            storage: Where.
+            failed: What all storages said that failed so far.
 
         Raises:
             Exception: The error itself, for none does.
         """
         fate = fate_of(error)
+        if isinstance(error, ChangedWhileRead):
+            self._largest = max(self._largest, error.size)
         if fate is Fate.DEAD and self._deaths < _DEATHS:
             self._deaths += 1  # the next try waits for the storage; it is not this sample's fault
         elif fate is Fate.SCARCE and self._may_wait():
             storage.scarce()
             await asyncio.sleep(_BREATH * random.uniform(0.5, 1.5))  # noqa: S311 - spreads load, keeps no secret
-        elif self._attempts <= self._policy.retries and (
-            fate is Fate.RETRY or (fate is Fate.LATE and self._replicas.several)
-        ):
+        elif fate is Fate.RETRY and self._attempts <= self._policy.retries:
             self._attempts += 1
             self._counters.retries += 1
-            if fate is Fate.RETRY:
-                await asyncio.sleep(next(self._pauses))
+            await asyncio.sleep(next(self._pauses))
+        elif fate is not Fate.RETRY and self._replicas.is_another(failed):
+            self._attempts += 1
+            self._counters.retries += 1
         else:
             if not isinstance(error, StorageUnresponsive):
                 vars(error)["attempts"] = self._attempts
@@ -85,9 +94,6 @@ class Effort:
         now = monotonic()
         self._scarce_since = self._scarce_since or now
         return now < self._scarce_since + self._policy.grace
-
-
-_NAMES = {"mtime": "time of change", "size": "size"}
 
 
 async def read(sample: Sample, policy: Policy, replicas: Replicas, counters: ReadCounters) -> bytes:
@@ -100,17 +106,18 @@ async def read(sample: Sample, policy: Policy, replicas: Replicas, counters: Rea
         StorageUnresponsive: Nothing could be read.
     """
     effort: Effort | None = None
-    failed: Storage | None = None
+    failed: Failed = {}
     while True:
         storage = await replicas.choose(failed)
         try:
-            storage, content = await replicas.read(storage, sample)
-            effort = effort or (Effort(policy, replicas, counters) if content.changed else None)
+            storage, content = await replicas.read(storage, sample, failed)
+            effort = effort or (Effort(policy, replicas, counters) if content.touched else None)
             data = effort.accept(storage, content) if effort is not None else content.data
             storage.identities.check(sample.path, content)
         except Exception as error:  # noqa: BLE001 - its fate decides
             effort = effort or Effort(policy, replicas, counters)
-            await effort.after(error, storage)
-            failed = storage
+            failed.pop(storage, None)
+            failed[storage] = error  # the last one, now
+            await effort.after(error, storage, failed)
         else:
             return data

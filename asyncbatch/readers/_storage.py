@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import math
 from dataclasses import dataclass
 
+from asyncbatch._errors import describe
 from asyncbatch._types import ReadCounters
 from asyncbatch.readers._fates import ReadTimeout
 from asyncbatch.readers._health import Health
@@ -18,6 +20,9 @@ from asyncbatch.readers._watch import Watch
 from asyncbatch.readers._whole import Content, Part
 
 __all__ = ["Policy", "Storage"]
+
+_SLOW = 0.95  # quantile of the latencies from which on a read is slow
+_SLOW_AT_FIRST = 1.0  # seconds, a guess, while too few latencies are known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +69,7 @@ class Storage:
         self, root: str, policy: Policy, pool: DaemonThreadPool, counters: ReadCounters, *, has_replica: bool
     ) -> None:
         self.root = root
+        self._has_replica = has_replica
         self._counters = counters
         self._policy = policy
         self.latencies = Latencies()
@@ -72,7 +78,9 @@ class Storage:
         self._queue = ReadQueue(pool, self.tuner, policy.max_size, on_take_off=self._took_off, on_landed=self._landed)
         # Where there is a replica, being away costs nothing but looking again now and then.
         grace = math.inf if has_replica else policy.grace
-        self.health = Health(self._queue, grace, root or "the storage")
+        self.health = Health(
+            self._queue, grace, root or "the storage", on_down=self._turn_away if has_replica else lambda error: None
+        )
         self._watch = Watch(
             self._queue,
             deadline=self._deadline,
@@ -84,13 +92,22 @@ class Storage:
         )
         counters.concurrency = self.tuner.limit
 
-    def ask(self, part: Part) -> asyncio.Future[Content]:
-        """Have a part read in its turn; its future fails with what the read failed with."""
-        return self._queue.ask(part)
+    def ask(self, part: Part, slow: asyncio.Future[None] | None = None) -> asyncio.Future[Content]:
+        """Have a part read in its turn; its future fails with what the read failed with.
 
-    def scarce(self) -> None:
-        """Fewer reads at once: this process lacks what they need."""
-        self.tuner.scarce(len(self._queue.flying))
+        Args:
+            part: What to read.
+            slow: Is told when the read has begun and is slower than most; where there is a replica.
+        """
+        return self._queue.ask(part, slow)
+
+    def scarce(self, under_way: int | None = None) -> None:
+        """Fewer reads at once: this process lacks what they need.
+
+        Args:
+            under_way: How many there are; None for as many as have begun.
+        """
+        self.tuner.scarce(len(self._queue.flying) if under_way is None else under_way)
         self._counters.concurrency = self.tuner.limit
 
     def close(self) -> None:
@@ -104,8 +121,12 @@ class Storage:
     def _deadline(self) -> float:
         return self.latencies.deadline() if self._policy.timeout is None else self._policy.timeout
 
-    def _took_off(self) -> None:
+    def _took_off(self, flight: Flight) -> None:
         self._watch.began()
+        if self._has_replica:
+            slow = self.latencies.quantile(_SLOW)
+            seconds = len(flight.parts) * (_SLOW_AT_FIRST if slow is None else slow)
+            flight.alarm = asyncio.get_running_loop().call_later(seconds, flight.is_slow)
 
     def _landed(self, flight: Flight) -> None:
         if flight.results:
@@ -119,6 +140,11 @@ class Storage:
 
     def _given_up(self) -> None:
         self._counters.timeouts += 1
+
+    def _turn_away(self, error: Exception) -> None:
+        """Let the replica read what waits here."""
+        code = error.errno if isinstance(error, OSError) else None
+        self._queue.fail_all(lambda: OSError(code or errno.EIO, describe(error)))
 
     def _fell_silent(self) -> None:
         self.health.fell_silent()

@@ -57,14 +57,14 @@ class Content:
         size: Of the file, in bytes.
         mtime: When it was last changed, in ns since 1970.
         device: The number of the file system that it lies on.
-        changed: What differed after reading from before: nothing, "mtime" or "size".
+        touched: Whether the time of change was another after reading than before.
     """
 
     data: bytes
     size: int
     mtime: int
     device: int
-    changed: str = ""
+    touched: bool = False
 
 
 class Hop:
@@ -81,7 +81,7 @@ class Hop:
         began: When it began, likewise.
         seconds: How long all of it took.
         thread: The thread that runs it.
-        given_up: Set by the event loop: stop at the next file, for nobody waits any more.
+        given_up: Set by the event loop: stop where it is safe, for nobody waits any more.
     """
 
     __slots__ = ("began", "devices", "given_up", "max_size", "moved", "parts", "results", "seconds", "thread")
@@ -103,16 +103,20 @@ class Hop:
         start = perf_counter()
         self.began = self.moved = monotonic()
         for part in self.parts:
-            if self.given_up:
+            result = self._result(part)
+            if self.given_up:  # and whoever holds the hop need not hold the bytes
                 return
-            try:
-                self.results.append(read_file(part, self.max_size, self))
-            except FileNotFoundError as error:
-                self.results.append(_mount_is_gone(part.path, self.devices) or error)
-            except Exception as error:  # noqa: BLE001 - it is the part's
-                self.results.append(error)
+            self.results.append(result)
             self.moved = monotonic()
         self.seconds = perf_counter() - start
+
+    def _result(self, part: Part) -> Content | Exception:
+        try:
+            return read_file(part, self.max_size, self)
+        except FileNotFoundError as error:
+            return _mount_is_gone(part.path, self.devices) or error
+        except Exception as error:  # noqa: BLE001 - it is the part's
+            return error
 
 
 run = wrap(Hop.read)
@@ -127,7 +131,7 @@ def read_file(part: Part, max_size: int, hop: Hop | None = None) -> Content:
     """Read a part of a regular file.
 
     Raises:
-        ChangedWhileRead: It became shorter while it was read.
+        ChangedWhileRead: Its size became another while it was read.
         FileChanged: It is too short to hold the part.
         OSError: Opening or reading failed, it ended early, is no regular file, or is larger than `max_size`.
     """
@@ -145,12 +149,12 @@ def read_file(part: Part, max_size: int, hop: Hop | None = None) -> Content:
         after = os.fstat(descriptor)
     finally:
         os.close(descriptor)
+    sizes = before.st_size, after.st_size
+    if sizes[0] != sizes[1]:
+        raise ChangedWhileRead(f"had {sizes[0]:,} bytes before it was read and {sizes[1]:,} after", max(sizes))
     if len(data) < wanted:
-        if after.st_size != before.st_size:
-            raise ChangedWhileRead(f"had {before.st_size:,} bytes before it was read and {after.st_size:,} after")
         raise OSError(errno.EIO, f"ended after {len(data):,} of {wanted:,} bytes")
-    changed = "size" if after.st_size != before.st_size else "mtime" if after.st_mtime_ns != before.st_mtime_ns else ""
-    return Content(data, after.st_size, after.st_mtime_ns, after.st_dev, changed)
+    return Content(data, after.st_size, after.st_mtime_ns, after.st_dev, after.st_mtime_ns != before.st_mtime_ns)
 
 
 def _size_to_read(part: Part, size: int, max_size: int) -> int:
@@ -177,6 +181,8 @@ def _read_exactly(descriptor: int, wanted: int, hop: Hop | None) -> bytes:
     got = len(data)
     while data and got < wanted:
         if hop is not None:
+            if hop.given_up:
+                break
             hop.moved = monotonic()
         data = os.read(descriptor, min(wanted - got, _PIECE))
         pieces.append(data)

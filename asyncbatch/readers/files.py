@@ -89,7 +89,13 @@ class FileReader:
         roots = [os.fspath(root) for root in self.roots] or [""]
         # Besides what is tuned: scouts, probes and hedges.
         most = len(roots) * (policy.concurrency or MOST) + 8
-        pool = DaemonThreadPool(most, "asyncbatch-read", on_lost=partial(setattr, counters, "lost_threads"))
+
+        def refused(threads: int) -> None:
+            for storage in storages:
+                storage.scarce(threads)
+
+        lost = partial(setattr, counters, "lost_threads")
+        pool = DaemonThreadPool(most, "asyncbatch-read", on_lost=lost, on_refused=refused)
         storages = [Storage(root, policy, pool, counters, has_replica=len(roots) > 1) for root in roots]
         try:
             yield OpenFileReader(storages, policy, counters)
