@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from time import perf_counter
@@ -20,8 +20,8 @@ from asyncbatch._stages import Stages
 
 __all__ = ["Decoding", "Done"]
 
-Done = tuple[Assembly | None, int | None, float]
-"""The batch that a job completed, the size of the bytes that it used up, and the seconds that it took."""
+Done = tuple[Assembly | None, Sequence[int], float]
+"""The batch that a job completed, the sizes of the bytes that it used up, and the seconds that it took."""
 
 
 class Decoding:
@@ -30,22 +30,29 @@ class Decoding:
     Args:
         stages: What the pipeline is made of.
         loop: The engine's event loop.
+        mailbox: From the threads to it.
         on_done: Called on it with what each job did.
         on_crash: Called on it with an error that is no sample's: a hook's, or a mistake of this library.
+
+    Attributes:
+        jobs: How many are queued or under way.
     """
 
     def __init__(
         self,
         stages: Stages,
         loop: asyncio.AbstractEventLoop,
+        mailbox: Mailbox,
         on_done: Callable[[Done], None],
         on_crash: Callable[[BaseException], None],
     ) -> None:
         self._stages = stages
         self._loop = loop
         self._on_crash = on_crash
-        self._mailbox = Mailbox(loop, on_done)
+        self._on_done = on_done
+        self._mailbox = mailbox
         self._pool: Executor
+        self.jobs = 0
 
     def begin(self, pool: Executor) -> None:
         """Hear of the threads, before the first job."""
@@ -72,6 +79,7 @@ class Decoding:
         self._mailbox.clear()
 
     def _submit(self, job: Callable[..., None], *args: Any) -> None:
+        self.jobs += 1
         self._pool.submit(self._run, job, [*args])
 
     # These let go of the batch before they return, and the executor has never known it: see `Assembly.fail`.
@@ -85,12 +93,15 @@ class Decoding:
 
     def _decode(self, args: list[Any]) -> None:
         assembly, group = _emptied(args)
-        data = None
+        data, complete, seconds = None, False, 0.0
+        sizes = []
         while group:
             slot, data = group.pop()  # so that its bytes are not kept until the whole group is done
             start = perf_counter()
-            complete = assembly.decode(slot, data)
-            self._done(assembly, complete, len(data), start)
+            complete |= assembly.decode(slot, data)
+            sizes.append(len(data))
+            seconds += self._record(assembly, start)
+        self._done(assembly, complete, sizes, seconds)
         del assembly, data
 
     def _fill(self, args: list[Any]) -> None:
@@ -99,22 +110,29 @@ class Decoding:
         assert take is not None  # noqa: S101 - what has no reader has this
         start = perf_counter()
         complete = assembly.fill(take) if stand_in is None else assembly.fill_stand_in(stand_in, take)
-        self._done(assembly, complete, None, start)
+        self._done(assembly, complete, (), self._record(assembly, start))
         del assembly
 
     def _seal(self, args: list[Any]) -> None:
         (assembly,) = _emptied(args)
-        assembly.seal()
-        self._mailbox.post((assembly, None, 0.0))
+        self._done(assembly, True, (), 0.0)
+        del assembly
 
-    def _done(self, assembly: Assembly, complete: bool, size: int | None, start: float) -> None:
-        if complete:
-            assembly.seal()
+    def _record(self, assembly: Assembly, start: float) -> float:
         stop = perf_counter()
         if self._stages.hooks:
             lane = int(threading.current_thread().name.rpartition("_")[2])  # they are called prefix_0, prefix_1, …
             record(self._stages.hooks, "decode", start, stop, assembly.planned, lane)
-        self._mailbox.post((assembly if complete else None, size, stop - start))
+        return stop - start
+
+    def _done(self, assembly: Assembly, complete: bool, sizes: Sequence[int], seconds: float) -> None:
+        if complete:
+            assembly.seal()
+        self._mailbox.post(self._account, (assembly if complete else None, sizes, seconds))
+
+    def _account(self, done: Done) -> None:
+        self.jobs -= 1
+        self._on_done(done)
 
 
 def _emptied(args: list[Any]) -> list[Any]:

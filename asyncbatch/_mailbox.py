@@ -1,7 +1,8 @@
-"""From threads to the event loop, with at most one wake-up on the way.
+"""From threads to the event loop, with as few wake-ups as will do.
 
-`call_soon_threadsafe` writes to a pipe each time; when several threads finish small pieces of work at once, one
-wake-up can bring them all.
+`call_soon_threadsafe` writes to a pipe each time, and each time the loop's thread fights for the interpreter with those
+that decode. When several threads finish small pieces of work at once, one wake-up brings them all; and what nobody
+waits for comes along with what somebody does.
 """
 
 from __future__ import annotations
@@ -10,40 +11,64 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Any, TypeVar
 
 __all__ = ["Mailbox"]
 
 T = TypeVar("T")
 
+_Item = tuple[Callable[[Any], None], Any]
 
-class Mailbox(Generic[T]):
-    """Delivers what threads post, in order, on the event loop.
+
+# Lazy items that are delivered at a time. Each is some 50 µs of Python, while decode threads wait for the interpreter.
+_AT_A_TIME = 16
+
+
+class Mailbox:
+    """Delivers on the event loop what threads post, lazy items after those that are not, else in order.
 
     Args:
-        loop: Where `deliver` runs.
-        deliver: Called with each item.
+        loop: Where it is delivered.
+        is_urgent: Whether somebody waits now for what is posted lazily; asked from any thread. It may say no only if
+            the loop will `open` the mailbox, or something will be posted that is not lazy, before it can matter. And
+            whoever makes it say yes has to `open` the mailbox after that.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, deliver: Callable[[T], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, is_urgent: Callable[[], bool] = lambda: True) -> None:
+        self.is_urgent = is_urgent
         self._loop = loop
-        self._deliver = deliver
-        self._items: deque[T] = deque()
+        self._items: deque[_Item] = deque()
+        self._lazy: deque[_Item] = deque()
         self._announced = False
 
-    def post(self, item: T) -> None:
-        """Have `item` delivered; from any thread. Nothing happens once the loop is closed."""
-        self._items.append(item)
-        if not self._announced:  # to look and to set are two steps: at worst two threads announce
+    def post(self, deliver: Callable[[T], None], item: T, *, lazily: bool = False) -> None:
+        """Have `deliver(item)` called; from any thread. Nothing happens once the loop is closed.
+
+        Args:
+            deliver: What is called on the loop.
+            item: With what.
+            lazily: It can wait for something else to be posted, unless it is urgent.
+        """
+        (self._lazy if lazily else self._items).append((deliver, item))
+        # To look and to set are two steps: at worst two threads announce. And the item comes before the question, so
+        # that whoever makes it urgent after the answer finds it there.
+        if not self._announced and (not lazily or self.is_urgent()):
             self._announced = True
             with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._open)
+                self._loop.call_soon_threadsafe(self.open)
+
+    def open(self) -> None:
+        """Deliver all that is there, but of lazy items no more than a few unless they are urgent; on the loop."""
+        self._announced = False  # before looking, so that what is posted from now on is announced again
+        while self._items:
+            deliver, item = self._items.popleft()
+            deliver(item)
+        count = 0
+        while self._lazy and (count < _AT_A_TIME or self.is_urgent()):
+            deliver, item = self._lazy.popleft()
+            deliver(item)
+            count += 1
 
     def clear(self) -> None:
         """Drop what was not delivered, and what threads that are not done yet will post."""
-        self._items = deque(maxlen=0)
-
-    def _open(self) -> None:
-        self._announced = False  # before looking, so that what is posted from now on is announced again
-        while self._items:
-            self._deliver(self._items.popleft())
+        self._items, self._lazy = deque(maxlen=0), deque(maxlen=0)

@@ -19,7 +19,6 @@ import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Iterable
 from concurrent.futures import Executor
-from contextlib import AbstractAsyncContextManager, nullcontext
 from time import perf_counter
 from typing import Any
 
@@ -27,13 +26,15 @@ from asyncbatch._assembly import Assembly, OnFailure, RowKind
 from asyncbatch._decoding import Decoding, Done
 from asyncbatch._errors import ReadError
 from asyncbatch._leaving import Leaving
+from asyncbatch._mailbox import Mailbox
 from asyncbatch._memory import BatchMemory
 from asyncbatch._planning import PlannedBatch, StandIn, plan_batches
+from asyncbatch._reading import asks_at_once, is_cancelled, opened, window_for
 from asyncbatch._spans import record
 from asyncbatch._stages import Stages
 from asyncbatch._stand_ins import StandIns
 from asyncbatch._tally import ErrorTally
-from asyncbatch._types import Batch, Reader, ReaderFactory, Sample
+from asyncbatch._types import Batch, Reader, Sample
 from asyncbatch._window import ReadAheadWindow
 from asyncbatch.on_error import Replace, Skip
 from asyncbatch.readers._pool import DaemonThreadPool
@@ -70,7 +71,7 @@ class Pipeline:
         # Samples that wait for their batch to open go to the threads in groups, which saves hops; each thread gets two.
         self._group = max(1, min(_LARGEST_GROUP, stages.plan.batch_size // (2 * stages.decode_threads)))
         self._memory = BatchMemory(spare=stages.prefetch)
-        self._window = ReadAheadWindow(stages.read_ahead)
+        self._window: ReadAheadWindow
         self._lanes: asyncio.LifoQueue[int] = asyncio.LifoQueue()
         self._credits = asyncio.Semaphore(stages.prefetch)
         # Reading bounds how many planned batches wait to be opened; without it only this queue does.
@@ -87,7 +88,9 @@ class Pipeline:
         self._crash: BaseException | None = None
         self._stopped = False
         self._opening: asyncio.Task[Any] | None = None
-        self._decoding = Decoding(stages, loop, self._account, self._fail)
+        self._incomplete = 0  # open batches that wait for rows
+        self._mailbox = Mailbox(loop, self._is_starving)
+        self._decoding = Decoding(stages, loop, self._mailbox, self._account, self._fail)
 
     def credit(self) -> None:
         """The caller took a batch: another may be opened."""
@@ -120,8 +123,9 @@ class Pipeline:
             return
         self._decoding.begin(decode_pool)
         self._opening = asyncio.current_task()
-        async with _opened(self._stages.reader) as reader:
+        async with opened(self._stages.reader, self._mailbox) as reader:
             self._opening = None
+            self._window = window_for(reader, self._stages.read_ahead)
             with self._counters.reads.watching(reader):
                 producer = asyncio.create_task(self._produce(reader))
                 try:
@@ -151,11 +155,11 @@ class Pipeline:
                 self._leaving.expect_no_more()
                 await self._planned.put(None)
         except BaseException as error:  # noqa: BLE001 - it is raised in `batches`
-            if not _is_cancelled(asyncio.current_task()):
+            if not is_cancelled(asyncio.current_task()):
                 self._fail(error)
 
     async def _read_ahead(self, group: asyncio.TaskGroup, reader: Reader | None) -> None:
-        for lane in range(reader.concurrency if reader else 0):
+        for lane in range(asks_at_once(reader)):
             self._lanes.put_nowait(lane)
         coming = self._plan_more()
         while batches := await coming:
@@ -177,14 +181,14 @@ class Pipeline:
         return self._loop.run_in_executor(self._plan_pool, lambda: list(itertools.islice(self._plan, count)))
 
     async def _read(
-        self, reader: Reader, lane: int, reserved: int, assembly: Assembly, slot: int, sample: Sample
+        self, reader: Reader, lane: int, reserved: int | None, assembly: Assembly, slot: int, sample: Sample
     ) -> None:
         start = perf_counter()
         try:
             data = await reader.read(sample)
             size = len(data)
         except BaseException as error:
-            if _is_cancelled(asyncio.current_task()):
+            if is_cancelled(asyncio.current_task()):
                 raise
             self._window.cancel(reserved)
             if assembly.fail(slot, ReadError, error):
@@ -232,17 +236,23 @@ class Pipeline:
                 self._credits.release()
                 continue
             held = assembly.open()
+            self._incomplete += 1
             for start in range(0, len(held), self._group):
                 self._decoding.decode(assembly, held[start : start + self._group])
             if assembly.planned.error is not None:
                 self._completed(assembly)
             elif self._stages.reader is None:
                 self._decoding.fill(assembly)
+            self._mailbox.open()  # what came for this batch is urgent now
+
+    def _is_starving(self) -> bool:
+        """Whether bytes are needed: batches wait for rows, and decode threads have or will soon have nothing to do."""
+        return self._incomplete > 0 and self._decoding.jobs < 2 * self._stages.decode_threads
 
     def _account(self, done: Done) -> None:
-        complete_batch, size, seconds = done
+        complete_batch, sizes, seconds = done
         self._counters.decode_seconds += seconds
-        if size is not None:
+        for size in sizes:
             self._window.release(size)
         if complete_batch is not None:
             self._completed(complete_batch)
@@ -257,6 +267,7 @@ class Pipeline:
             self._completed(assembly)
 
     def _completed(self, assembly: Assembly) -> None:
+        self._incomplete -= assembly.is_open
         too_many = self._tally.foresee(assembly.planned.epoch, len(assembly.seating.failures))
         self._doomed = self._doomed or assembly.will_raise or too_many
         self._leaving.complete(assembly)
@@ -287,12 +298,3 @@ class Pipeline:
         self._stand_ins.clear()
         self._decoding.clear()
         self._memory.close()
-
-
-def _is_cancelled(task: asyncio.Task[Any] | None) -> bool:
-    """Whether the iteration ends, and not just something that a reader awaited was cancelled on its own."""
-    return task is not None and task.cancelling() > 0
-
-
-def _opened(reader: Reader | ReaderFactory | None) -> AbstractAsyncContextManager[Reader | None]:
-    return reader.open() if isinstance(reader, ReaderFactory) else nullcontext(reader)

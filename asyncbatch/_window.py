@@ -2,19 +2,33 @@
 
 Raw pictures are small, so a deep look-ahead is cheap, and it has to be deep: in an ordered stream one slow file among a
 hundred is hidden only if the hundred are already there. How many reads are under way at once is a separate matter.
+
+How large a file is, only reading it tells. So the reads under way count as what they are likely to bring together: n of
+them bring n times the mean size, give or take √n standard deviations, and room is kept for four of these. Where one
+picture in twenty has 20 MB and the others 1 KB, that is twice the mean's share, and where all are alike nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 
 __all__ = ["ReadAheadWindow"]
 
 # What a sample costs at least: its Python objects and the allocator's rounding. It bounds the number of tiny samples.
 _SMALLEST = 4096
 
-# The first reads are issued before any size is known; a photograph at the size people train on has about this.
-_FIRST_GUESS = 64 * 1024
+# So many reads are begun before any size is known (pictures of 20 MB then take up the default budget), and then so many
+# times as many as sizes are known. With answers after 100 ms that holds the first hundreds back for some 0.3 s.
+_UNKNOWN_AT_FIRST = 12
+_UNKNOWN_PER_KNOWN = 4
+
+_REMEMBERED = 256  # samples that mean and deviation follow
+_DEVIATIONS = 4.0
+
+# Once it is full, reading waits until so much is free. A reader is told of several files at once, not of each as room
+# for it comes, which costs fewer hops.
+_RESUMED_AT = 7 / 8
 
 
 class ReadAheadWindow:
@@ -22,57 +36,74 @@ class ReadAheadWindow:
 
     Args:
         limit: The budget in bytes. A sample larger than all of it passes alone.
+        at_first: How many reads are begun before any size is known.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, at_first: int = _UNKNOWN_AT_FIRST) -> None:
         self._limit = limit
-        self._held = 0
-        self._mean_size = float(_FIRST_GUESS)
-        self._released = asyncio.Event()
+        self._at_first = at_first
+        self._held = 0  # bytes that are there, or are known to come
+        self._unknown = 0  # reads under way whose size is not known
+        self._known = 0  # sizes seen so far
+        self._mean = 0.0
+        self._variance = 0.0
+        self._changed = asyncio.Event()
 
-    async def reserve(self, length: int | None) -> int:
-        """Wait for room for one sample; return what was reserved.
+    async def reserve(self, length: int | None) -> int | None:
+        """Wait for room for one sample; return what is to be given back by `arrive` or `cancel`.
 
         Args:
-            length: Its size in bytes; None where only reading tells, and then the mean so far is taken.
+            length: Its size in bytes; None where only reading tells.
         """
-        cost = self._cost_of(length)
-        # With nothing held there is nothing to wait for, so a sample that is too large cannot stop the stream.
-        while self._held and self._held + cost > self._limit:
-            self._released.clear()
-            await self._released.wait()
-        self._held += cost
-        return cost
+        if not self._has_room(length, self._limit):
+            while not self._has_room(length, _RESUMED_AT * self._limit):
+                self._changed.clear()
+                await self._changed.wait()
+        return self.reserve_now(length)
 
-    def reserve_now(self, length: int | None) -> int:
+    def reserve_now(self, length: int | None) -> int | None:
         """Do what `reserve` does for a sample that others wait for: it may go over the budget, and waits for nothing.
 
         Whoever holds the room that it would wait for may be behind it in the order of the plan.
         """
-        cost = self._cost_of(length)
-        self._held += cost
-        return cost
+        if length is None:
+            self._unknown += 1
+            return None
+        self._held += _cost(length)
+        return _cost(length)
 
-    def arrive(self, reserved: int, size: int) -> None:
+    def arrive(self, reserved: int | None, size: int) -> None:
         """Put a sample's true size in the place of what was reserved for it."""
-        self._mean_size += (size - self._mean_size) / 32
-        self._change(_cost(size) - reserved)
+        self._known += 1
+        weight = 1 / min(self._known, _REMEMBERED)
+        difference = _cost(size) - self._mean
+        self._mean += weight * difference
+        self._variance = (1 - weight) * (self._variance + weight * difference * difference)  # West, CACM 22(9), 1979
+        self._held += _cost(size)
+        self.cancel(reserved)
 
-    def cancel(self, reserved: int) -> None:
+    def cancel(self, reserved: int | None) -> None:
         """Give back what was reserved for a sample that could not be read."""
-        self._change(-reserved)
+        if reserved is None:
+            self._unknown -= 1
+        else:
+            self._held -= reserved
+        self._changed.set()
 
     def release(self, size: int) -> None:
         """Give back the bytes of a sample that was decoded."""
-        self._change(-_cost(size))
+        self._held -= _cost(size)
+        self._changed.set()
 
-    def _cost_of(self, length: int | None) -> int:
-        return _cost(int(self._mean_size) if length is None else length)
-
-    def _change(self, by: int) -> None:
-        self._held += by
-        if by < 0:
-            self._released.set()
+    def _has_room(self, length: int | None, limit: float) -> bool:
+        # With nothing held there is nothing to wait for, so a sample that is too large cannot stop the stream.
+        if not self._held and not self._unknown:
+            return True
+        unknown = self._unknown + (length is None)
+        if length is None and unknown > max(self._at_first, _UNKNOWN_PER_KNOWN * self._known):
+            return False
+        likely = unknown * self._mean + _DEVIATIONS * math.sqrt(unknown * self._variance)
+        return self._held + likely + (0 if length is None else _cost(length)) <= limit
 
 
 def _cost(size: int) -> int:

@@ -11,7 +11,7 @@ import pytest
 
 import asyncbatch as ab
 from asyncbatch._errors import FileChanged
-from asyncbatch.readers import _queue
+from asyncbatch.readers._flight import Flight
 from asyncbatch.readers._whole import Part, read_file
 
 
@@ -170,15 +170,15 @@ async def test_an_error_in_a_group_is_its_own_files_alone(tmp_path):
 async def test_slow_files_share_no_hop(tmp_path, monkeypatch):
     """Once reading is slow every file has a hop of its own; while it is fast they are grouped."""
     (tmp_path / "file").write_bytes(b"x")
-    sample, run = ab.Sample(key="k", path=str(tmp_path / "file")), _queue.run
+    sample, read_all = ab.Sample(key="k", path=str(tmp_path / "file")), Flight.read
     groups, seconds = [], [0.0]
 
-    async def counted(hop, executor):
-        groups.append(len(hop.parts))
-        await run(hop, executor=executor)
-        hop.seconds = seconds[0] * len(hop.parts)
+    def counted(flight):
+        groups.append(len(flight.parts))
+        read_all(flight)
+        flight.seconds = seconds[0] * len(flight.parts)
 
-    monkeypatch.setattr(_queue, "run", counted)
+    monkeypatch.setattr(Flight, "read", counted)
     async with ab.FileReader(concurrency=64).open() as reader:
         for seconds[0] in (0.0, 1.0):
             for _ in range(2):

@@ -55,7 +55,7 @@ class World:
                 when, _, began, generation = heapq.heappop(landing)
                 self.now, flying = max(self.now, when), flying - 1
                 self.landings.append(self.now)
-                tuner.landed(self.now - began, generation, others_wait=room > 0)
+                tuner.landed(self.now - began, generation, is_the_limit=room > 0)
             else:
                 self.now += 0.001  # the caller is full, or this is the end
             self.most_flying = max(self.most_flying, flying)

@@ -8,13 +8,15 @@ import math
 from dataclasses import dataclass
 
 from asyncbatch._errors import describe
+from asyncbatch._mailbox import Mailbox
 from asyncbatch._types import ReadCounters
 from asyncbatch.readers._fates import ReadTimeout
+from asyncbatch.readers._flight import Flight
 from asyncbatch.readers._health import Health
 from asyncbatch.readers._identity import Identities
 from asyncbatch.readers._latency import Latencies
 from asyncbatch.readers._pool import DaemonThreadPool
-from asyncbatch.readers._queue import Flight, ReadQueue
+from asyncbatch.readers._queue import ReadQueue
 from asyncbatch.readers._tuning import Tuner
 from asyncbatch.readers._watch import Watch
 from asyncbatch.readers._whole import Content, Part
@@ -55,6 +57,7 @@ class Storage:
         root: Where the tree is mounted; empty for files anywhere.
         policy: How reads are done.
         pool: The threads.
+        mailbox: From them to the loop.
         counters: What is done is counted here.
         has_replica: Whether the same tree is to be had elsewhere, so that nothing needs to wait for this one.
 
@@ -66,16 +69,30 @@ class Storage:
     """
 
     def __init__(
-        self, root: str, policy: Policy, pool: DaemonThreadPool, counters: ReadCounters, *, has_replica: bool
+        self,
+        root: str,
+        policy: Policy,
+        pool: DaemonThreadPool,
+        mailbox: Mailbox,
+        counters: ReadCounters,
+        *,
+        has_replica: bool,
     ) -> None:
         self.root = root
-        self._has_replica = has_replica
         self._counters = counters
         self._policy = policy
         self.latencies = Latencies()
         self.identities = Identities()
         self.tuner = Tuner(policy.concurrency)
-        self._queue = ReadQueue(pool, self.tuner, policy.max_size, on_take_off=self._took_off, on_landed=self._landed)
+        self._queue = ReadQueue(
+            pool,
+            self.tuner,
+            mailbox,
+            policy.max_size,
+            on_busy=self._asked,
+            on_landed=self._landed,
+            on_take_off=self._took_off if has_replica else None,
+        )
         # Where there is a replica, being away costs nothing but looking again now and then.
         grace = math.inf if has_replica else policy.grace
         self.health = Health(
@@ -114,16 +131,16 @@ class Storage:
         """Begin nothing any more."""
         self._watch.close()
         self.health.close()
-        self._queue.hold()
-        for flight in self._queue.flying:
-            flight.given_up = True  # a hop of several files stops at the next one
+        self._queue.close()
 
     def _deadline(self) -> float:
         return self.latencies.deadline() if self._policy.timeout is None else self._policy.timeout
 
-    def _took_off(self, flight: Flight) -> None:
+    def _asked(self) -> None:
         self._watch.began()
-        if self._has_replica:
+
+    def _took_off(self, flight: Flight) -> None:
+        if flight in self._queue.flying:
             slow = self.latencies.quantile(_SLOW)
             seconds = len(flight.parts) * (_SLOW_AT_FIRST if slow is None else slow)
             flight.alarm = asyncio.get_running_loop().call_later(seconds, flight.is_slow)
@@ -132,7 +149,7 @@ class Storage:
         if flight.results:
             seconds = flight.seconds / len(flight.results)
             self.latencies.add(seconds)
-            self.tuner.landed(seconds, flight.generation, others_wait=self._queue.others_wait)
+            self.tuner.landed(seconds, flight.generation, is_the_limit=self._queue.is_the_limit)
             self._counters.concurrency = self.tuner.limit
         for part, result in zip(flight.parts, flight.results, strict=False):
             self.health.answered(part, result if isinstance(result, Exception) else None)

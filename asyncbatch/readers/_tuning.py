@@ -7,8 +7,8 @@ changes by itself because the mount became faster or slower. TCP finds its windo
 "Congestion Avoidance and Control", 1988; the use of L: Brakmo and Peterson, "TCP Vegas", 1995).
 
 Two things keep it honest. L is a median, so one read in a hundred that comes seconds late does not count. And only
-reads are looked at that ended while others waited for their turn: otherwise decoding or the caller is the limit, more
-reads would help nobody, and n stays where it is.
+reads are looked at that ended while others waited for their turn, and decode threads for bytes: otherwise decoding or
+the caller is the limit, more reads would help nobody, and n stays where it is.
 """
 
 from __future__ import annotations
@@ -78,13 +78,13 @@ class Tuner:
     def group(self) -> int:
         return _GROUP if self._is_fast else 1
 
-    def landed(self, seconds: float, generation: int, *, others_wait: bool) -> None:
+    def landed(self, seconds: float, generation: int, *, is_the_limit: bool) -> None:
         """Take note of a hop.
 
         Args:
             seconds: How long it took a file.
             generation: Of the time when it began.
-            others_wait: Whether more reads are asked for than may begin.
+            is_the_limit: Whether others wait for their turn, and somebody for what they bring.
         """
         self._seconds += (seconds - self._seconds) / 8
         self._recover()
@@ -93,7 +93,7 @@ class Tuner:
         if is_fast != self._is_fast:
             self._is_fast = is_fast
             self._start_anew(self._target if self._fixed is not None else _FIRST)
-        elif self._fixed is None and not is_fast and generation == self.generation and others_wait:
+        elif self._fixed is None and not is_fast and generation == self.generation and is_the_limit:
             self._times.append(seconds)
             limit = self.limit
             # Where a queue builds up at all, it has done so after as many reads as there are at once. Fewer than 32 say

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from time import monotonic
 
 from asyncbatch.readers._fates import ReadTimeout
-from asyncbatch.readers._queue import Flight, ReadQueue
+from asyncbatch.readers._flight import Flight
+from asyncbatch.readers._queue import ReadQueue
 
 __all__ = ["Watch"]
 
@@ -59,7 +60,7 @@ class Watch:
         self._suspects = False  # some read is late, and it is not known yet whether it alone is
 
     def began(self) -> None:
-        """A read took off."""
+        """A read was asked for."""
         if self._timer is None:
             self._look_in(self._deadline() / 2)
 
@@ -90,6 +91,8 @@ class Watch:
         if self._suspects:
             looks.append(self._doubt(now, deadline))
         soonest = min((when for when in looks if when is not None), default=None)
+        if soonest is None and self._queue.others_wait:
+            soonest = now + deadline / 2
         if soonest is not None:
             self._look_in(soonest - now)
 

@@ -15,12 +15,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic, perf_counter
 
-from aiofiles.ospath import wrap
-
 from asyncbatch._errors import FileChanged
 from asyncbatch.readers._fates import ChangedWhileRead
 
-__all__ = ["Content", "Hop", "Part", "read_file", "run"]
+__all__ = ["Content", "Hop", "Part", "read_file"]
 
 # Without O_NONBLOCK, opening a FIFO waits for a writer that may never come. Neither flag exists on Windows, which
 # needs O_BINARY instead to leave line ends alone.
@@ -117,14 +115,6 @@ class Hop:
             return _mount_is_gone(part.path, self.devices) or error
         except Exception as error:  # noqa: BLE001 - it is the part's
             return error
-
-
-run = wrap(Hop.read)
-"""`await run(hop, executor=pool)`: aiofiles' way to have a blocking call done in a thread, here the whole read at once.
-
-`aiofiles.open`, `read` and `close` are three hops and close on the loop's default executor: 277 µs CPU a file on
-asyncio against 119, and 220 against 95 on uvloop.
-"""
 
 
 def read_file(part: Part, max_size: int, hop: Hop | None = None) -> Content:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 from collections.abc import AsyncGenerator, Sequence
@@ -12,6 +13,7 @@ from typing import Literal
 
 from asyncbatch._arguments import Size, require_whole, size_in_bytes
 from asyncbatch._errors import ConfigError
+from asyncbatch._mailbox import Mailbox
 from asyncbatch._types import ReadCounters, Sample
 from asyncbatch.readers._pool import DaemonThreadPool
 from asyncbatch.readers._replicas import Replicas
@@ -74,8 +76,13 @@ class FileReader:
         object.__setattr__(self, "roots", _roots(self.roots))
 
     @asynccontextmanager
-    async def open(self) -> AsyncGenerator[OpenFileReader, None]:
-        """Return a context manager that holds the threads; its value reads."""
+    async def open(self, mailbox: Mailbox | None = None) -> AsyncGenerator[OpenFileReader, None]:
+        """Return a context manager that holds the threads; its value reads.
+
+        Args:
+            mailbox: The pipeline's, which knows whether anybody waits for what is read; None for one of its own.
+        """
+        mailbox = mailbox or Mailbox(asyncio.get_running_loop())
         policy = Policy(
             concurrency=None if self.concurrency == "auto" else self.concurrency,
             timeout=None if self.timeout == "auto" else float(self.timeout),
@@ -94,9 +101,10 @@ class FileReader:
             for storage in storages:
                 storage.scarce(threads)
 
+        on_refused = partial(mailbox.post, refused)  # in whichever thread asked for another
         lost = partial(setattr, counters, "lost_threads")
-        pool = DaemonThreadPool(most, "asyncbatch-read", on_lost=lost, on_refused=refused)
-        storages = [Storage(root, policy, pool, counters, has_replica=len(roots) > 1) for root in roots]
+        pool = DaemonThreadPool(most, "asyncbatch-read", on_lost=lost, on_refused=on_refused)
+        storages = [Storage(root, policy, pool, mailbox, counters, has_replica=len(roots) > 1) for root in roots]
         try:
             yield OpenFileReader(storages, policy, counters)
         finally:
@@ -109,13 +117,15 @@ class OpenFileReader:
     """A `FileReader` in use.
 
     Attributes:
-        concurrency: How many reads may be asked for at once. They queue here for their turn, so that whoever asks need
-            not know how many turns there are.
+        concurrency: How many reads may be under way at once.
+        queue: How many may be asked for. They wait here for their turn, so that whoever asks need not know how many
+            turns there are, and a thread finds the next one without the event loop.
         counters: What it did so far.
     """
 
     def __init__(self, storages: Sequence[Storage], policy: Policy, counters: ReadCounters) -> None:
         self.concurrency = policy.concurrency or MOST
+        self.queue = 2 * MOST
         self.counters = counters
         self._policy = policy
         self._replicas = Replicas(storages, policy.grace, counters)
