@@ -69,6 +69,13 @@ class Mailbox:
             deliver(item)
             count += 1
 
+    def flush(self) -> None:
+        """Deliver everything, for somebody who has to know now; on the loop."""
+        self.open()
+        while self._lazy:
+            deliver, item = self._lazy.popleft()
+            deliver(item)
+
     def clear(self) -> None:
         """Drop what was not delivered, and what threads that are not done yet will post."""
         self._items, self._lazy = deque(maxlen=0), deque(maxlen=0)

@@ -20,9 +20,8 @@ def main() -> None:
     names = list(SUITES) if args.benchmark == "all" else [args.benchmark]
     if args.out and len(names) > 1:
         raise SystemExit(f"--out names one file and there are {len(names)} benchmarks: leave it out, or run them apart")
-    spec = data.Spec(count=args.count)
-    root = data.ensure(spec, args.data)
     for name in names:
+        root = data.ensure(data.Spec(count=args.count or SUITES[name].count or data.Spec().count), args.data)
         result = run(name, root, args)
         out = args.out or RESULTS / f"{name}.json"
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -32,14 +31,16 @@ def main() -> None:
 
 def run(name: str, root: Path, args: argparse.Namespace) -> dict[str, Any]:
     suite = SUITES[name]
-    common = ("--data", str(root), "--batch-size", str(args.batch_size), "--image-size", str(args.image_size))
-    outcome = run_suite(suite, (*common, "--epochs", str(args.epochs)), args.rounds or suite.rounds)
+    settings = {"batch_size": args.batch_size, "image_size": args.image_size}
+    settings["epochs"] = args.epochs or suite.epochs or 1
+    common = [text for key, value in settings.items() for text in (f"--{key.replace('_', '-')}", str(value))]
+    outcome = run_suite(suite, root, tuple(common), args.rounds or suite.rounds)
     return {
         "benchmark": name,
         "about": suite.about,
         "machine": machine.describe(),
         "data": describe_data(root),
-        "settings": {key: getattr(args, key) for key in ("batch_size", "image_size", "epochs")},
+        "settings": settings,
         **outcome,
     }
 
@@ -54,11 +55,11 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("benchmark", nargs="?", choices=[*SUITES, "all"], default="photos")
     parser.add_argument("--data", type=Path, help="folder of the pictures; default: a cache in the temporary folder")
-    parser.add_argument("--count", type=int, default=data.Spec().count, help="pictures, made where they are missing")
+    parser.add_argument("--count", type=int, help="pictures, made where they are missing")
     parser.add_argument("--rounds", type=int, help="how often each contender is timed; default: 5, breaks 1")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--image-size", type=int, default=224, help="height and width delivered, in pixels")
-    parser.add_argument("--epochs", type=int, default=1, help="of each timed run; more make start-up matter less")
+    parser.add_argument("--epochs", type=int, help="of each timed run; more make start-up matter less")
     parser.add_argument("--out", type=Path, help="where the result goes; default: bench/results/NAME.json")
     return parser
 

@@ -12,7 +12,17 @@ import psutil
 import asyncbatch as ab
 from bench.contenders._contend import cores
 
-PACKAGES = ["numpy", "opencv-python-headless", "simplejpeg", "aiofiles", "uvloop", "torch", "spdl-core", "spdl-io"]
+PACKAGES = [
+    "numpy",
+    "opencv-python-headless",
+    "simplejpeg",
+    "aiofiles",
+    "uvloop",
+    "torch",
+    "torchdata",
+    "spdl-core",
+    "spdl-io",
+]
 
 
 def describe() -> dict[str, Any]:

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
-OTHERS = ("loop by hand", "DataLoader", "SPDL")
+OTHERS = ("loop by hand", "DataLoader", "SPDL", "torchdata")
 # FFmpeg's decoder and scalers differ from OpenCV's by up to 0.4 of 255; wrong levels, as of video, by many times that.
 MEAN_TOLERANCE = 0.5
 
@@ -68,10 +68,11 @@ def plain_fields(name: str, lines: Lines) -> list[str]:
 def warnings(timed: dict[str, Lines], lines: Lines) -> list[str]:
     """Say what would make the figures worthless: contenders that did unlike things, or a busy machine."""
     found = []
-    counts = {(line["images"], line["label_sum"]) for lines in timed.values() for line in lines}
+    whole = [line for lines in timed.values() for line in lines if not line.get("settings", {}).get("batches")]
+    counts = {(line["images"], line["label_sum"]) for line in whole}
     if len(counts) > 1:
         found.append(f"WARNING: not all delivered the same samples: (images, sum of labels) were {sorted(counts)}")
-    means = [line["mean_pixel"] for lines in timed.values() for line in lines]
+    means = [line["mean_pixel"] for line in whole]
     if means and max(means) - min(means) > MEAN_TOLERANCE:
         found.append(f"WARNING: mean pixels differ by more than {MEAN_TOLERANCE}: {min(means)} to {max(means)}")
     foreign = [line["foreign_cpu_s"] for line in lines if line.get("foreign_cpu_s", 0) > 0.5]

@@ -7,23 +7,31 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from bench.contenders._contend import cpu_seconds
 from bench.machine import busy_cpu_seconds
+from bench.mount import Mounted, mounted
 from bench.progress import Progress
+from bench.sftp_proxy import sshfs_mounted
 from bench.suites import Options, Row, Suite
 
 ROOT = Path(__file__).parents[1]
 SWEEP_RUNS = 2
 
 
-def run_suite(suite: Suite, common: Options, rounds: int) -> dict[str, Any]:
+SSHFS_DELAY_MS = 10.0
+
+
+def run_suite(suite: Suite, root: Path, common: Options, rounds: int) -> dict[str, Any]:
     """Run a suite.
 
     Args:
         suite: What to run.
+        root: The pictures.
         common: Arguments that every contender is given.
         rounds: How often each row is timed.
 
@@ -34,11 +42,13 @@ def run_suite(suite: Suite, common: Options, rounds: int) -> dict[str, Any]:
     missing: dict[str, str] = {}
     sweeps: dict[str, list[dict[str, Any]]] = {}
     total = sum(rounds + (SWEEP_RUNS * len(row.grid) if len(row.grid) > 1 else 0) for row in suite.rows)
-    with Progress(total=total, desc="runs") as progress:
+    with places(suite, root) as mounts, Progress(total=total, desc="runs") as progress:
 
         def run(row: Row, options: Options) -> dict[str, Any] | None:
             progress.set_postfix_str(row.name)
-            line = run_once(row.contender, (*common, *options), suite.timeout)
+            mount = mounts.get(row.mount)
+            where = ("--data", str(root)) if mount is None else ("--data", str(mount.path), "--cold")
+            line = run_once(row.contender, (*where, *common, *options), suite.timeout, mount)
             progress.update()
             if reason := line.get("absent") or line.get("failed"):
                 missing[row.name] = ("absent: " if "absent" in line else "failed: ") + reason
@@ -61,6 +71,19 @@ def run_suite(suite: Suite, common: Options, rounds: int) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def places(suite: Suite, root: Path) -> Iterator[dict[Any, Mounted]]:
+    """Mount whatever the rows of a suite read through."""
+    with ExitStack() as stack:
+        mounts: dict[Any, Mounted] = {}
+        for mount in dict.fromkeys(row.mount for row in suite.rows if row.mount is not None):
+            if mount == "sshfs":
+                mounts[mount] = stack.enter_context(sshfs_mounted(root, SSHFS_DELAY_MS))
+            else:
+                mounts[mount] = stack.enter_context(mounted(mount, root))
+        yield mounts
+
+
 def sweep(row: Row, run: Any) -> tuple[Options, list[dict[str, Any]]]:
     """Try every setting of a row, in turn, and return the one with the fastest run."""
     speeds: dict[Options, list[float]] = {options: [] for options in row.grid}
@@ -74,13 +97,19 @@ def sweep(row: Row, run: Any) -> tuple[Options, list[dict[str, Any]]]:
     return max(speeds, key=lambda options: max(speeds[options])), tried
 
 
-def run_once(contender: str, arguments: Options, timeout: float) -> dict[str, Any]:
+def run_once(contender: str, arguments: Options, timeout: float, mount: Mounted | None = None) -> dict[str, Any]:
     """Return the line of one contender, with `foreign_cpu_s`: what other processes used of the machine meanwhile.
+
+    What the programs of its mount used is `mount_cpu_s`, and not foreign.
 
     A process that fails or takes longer than `timeout` seconds gives a line with `failed`. It is killed together with
     the workers that it started: they are a process group of their own.
     """
-    others_before = busy_cpu_seconds() - cpu_seconds()
+
+    def others() -> float:
+        return busy_cpu_seconds() - cpu_seconds() - (mount.cpu_seconds() if mount else 0.0)
+
+    others_before, mount_before = others(), mount.cpu_seconds() if mount else 0.0
     command = [sys.executable, "-m", f"bench.contenders.{contender}", *arguments]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -96,5 +125,7 @@ def run_once(contender: str, arguments: Options, timeout: float) -> dict[str, An
     if process.returncode != 0:
         return {"failed": (errors.strip().splitlines() or [f"exit status {process.returncode}"])[-1][:200]}
     line: dict[str, Any] = json.loads(output)
-    line["foreign_cpu_s"] = round(max(0.0, busy_cpu_seconds() - cpu_seconds() - others_before), 2)
+    line["foreign_cpu_s"] = round(max(0.0, others() - others_before), 2)
+    if mount:
+        line["mount_cpu_s"] = round(mount.cpu_seconds() - mount_before, 2)
     return line

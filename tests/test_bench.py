@@ -119,7 +119,7 @@ class TestRunner:
         (tmp_path / "torch.py").write_text("raise ImportError('no torch here')")
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
         rows = (Row("loop by hand", "loop"), Row("DataLoader", "dataloader"), Row("crashing", "ceiling", (("--no",),)))
-        result = runner.run_suite(Suite("", rows), common, rounds=2)
+        result = runner.run_suite(Suite("", rows), pictures, common, rounds=2)
         assert [len(row["runs"]) for row in result["rows"].values()] == [2]
         assert result["missing"]["DataLoader"] == "absent: ImportError: no torch here"
         assert result["missing"]["crashing"].startswith("failed: ")
@@ -127,7 +127,7 @@ class TestRunner:
     def test_sweep_is_recorded_and_its_fastest_setting_is_used(self, common):
         """Every setting of a grid is tried, and the rounds run with the one that was fastest."""
         row = Row("ceiling", "ceiling", (("--threads", "1"), ("--threads", "2")))
-        result = runner.run_suite(Suite("", (row,)), common, rounds=1)
+        result = runner.run_suite(Suite("", (row,)), pictures, common, rounds=1)
         tried = {entry["options"]: max(entry["images_per_s"]) for entry in result["sweeps"]["ceiling"]}
         assert set(tried) == {"--threads 1", "--threads 2"}
         assert result["rows"]["ceiling"]["options"] == max(tried, key=tried.get)

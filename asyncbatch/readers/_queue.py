@@ -119,11 +119,14 @@ class ReadQueue:
         self._pump_soon()
 
     def close(self) -> None:
-        """Begin nothing any more, and hear of nothing."""
+        """Begin nothing any more; what is under way stops where it is safe."""
         self.hold()
         for flight in list(self.flying):
             flight.given_up = True
-        self._mailbox.clear()
+
+    def hear(self) -> None:
+        """Take note of all that has landed, whether or not somebody waits for it."""
+        self._mailbox.flush()
 
     def send_scout(self) -> bool:
         """Begin one read beyond the limit, to see whether the storage answers at all; False if there is none to try."""
@@ -137,11 +140,15 @@ class ReadQueue:
             self._send(asks)
         return bool(asks)
 
-    def give_up(self, flight: Flight, error: Exception) -> None:
-        """Wait no longer for a flight: the file that it is at gets `error`, those behind it another hop."""
+    def give_up(self, flight: Flight, error: Exception) -> bool:
+        """Wait no longer for a flight: the file that it is at gets `error`, those behind it another hop.
+
+        Returns:
+            False if it has just landed.
+        """
         with self._lock:
             if self.flying.pop(flight, flight) is flight:
-                return  # it has just landed
+                return False
             flight.given_up = True
             results = list(flight.results)
             self._waiting.extendleft(reversed(flight.asks[len(results) + 1 :]))
@@ -150,6 +157,7 @@ class ReadQueue:
             self._pool.give_up(flight.thread)
         self._resolve(flight.asks, [*results, error])
         self._pump_soon()
+        return True
 
     def fail_all(self, error: Callable[[], Exception]) -> None:
         """Answer everybody with an error of their own; threads that are under way go on, and nobody hears of them."""
@@ -194,8 +202,9 @@ class ReadQueue:
         self._resolve(asks, [error] * len(asks))  # whoever asked knows when to try again
 
     def _never_flew(self, flight: Flight, error: BaseException) -> None:
-        if self.flying.pop(flight, flight) is None:
-            self._resolve(flight.asks, [error] * len(flight.asks))
+        with self._lock:
+            del self.flying[flight]
+        self._resolve(flight.asks, [error] * len(flight.asks))
 
     # -- in a thread, or with the lock ---------------------------------------------------------------------------------
 

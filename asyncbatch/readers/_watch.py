@@ -86,6 +86,7 @@ class Watch:
 
     def _look(self) -> None:
         self._timer = None
+        self._queue.hear()
         now, deadline = monotonic(), self._deadline()
         looks = [self._judge(flight, now, deadline) for flight in list(self._queue.flying)]
         if self._suspects:
@@ -113,8 +114,8 @@ class Watch:
 
     def _give_up(self, flight: Flight, deadline: float) -> None:
         if self._may_give_up():
-            self._on_given_up()
-            self._queue.give_up(flight, ReadTimeout(deadline))
+            if self._queue.give_up(flight, ReadTimeout(deadline)):
+                self._on_given_up()
         else:
             self._on_dead("too many reads hang")
 

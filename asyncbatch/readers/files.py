@@ -82,7 +82,8 @@ class FileReader:
         Args:
             mailbox: The pipeline's, which knows whether anybody waits for what is read; None for one of its own.
         """
-        mailbox = mailbox or Mailbox(asyncio.get_running_loop())
+        own = Mailbox(asyncio.get_running_loop())
+        mailbox = mailbox or own
         policy = Policy(
             concurrency=None if self.concurrency == "auto" else self.concurrency,
             timeout=None if self.timeout == "auto" else float(self.timeout),
@@ -110,6 +111,7 @@ class FileReader:
         finally:
             for storage in storages:
                 storage.close()
+            own.clear()  # the pipeline sees to its own
             await pool.aclose(_CLOSE_TIMEOUT)
 
 

@@ -1,7 +1,7 @@
 """What every contender shares: its arguments, the clock around its epoch, and the line that it prints.
 
-The clock starts after imports and after every file was read once, so that all find the page cache warm; it covers
-reading the list of files, building the loader, and every batch up to the last.
+The clock starts after imports and, unless `--cold`, after every file was read once, so that all find the page cache
+warm; it covers reading the list of files, building the loader, and every batch up to the last.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ def parser(name: str) -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--image-size", type=int, default=224, help="height and width delivered, in pixels")
     parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--cold", action="store_true", help="do not read every file once before, as for a mount")
     return parser
 
 
@@ -53,9 +54,10 @@ def contend(name: str, epochs: Callable[[argparse.Namespace], Batches], args: ar
             arrays or tensors. All of it is timed.
         args: Of a `parser`; all but the folder become the line's settings.
     """
-    paths, _ = read_labels(args.data)
-    for path in paths:
-        Path(path).read_bytes()
+    if not args.cold:
+        paths, _ = read_labels(args.data)
+        for path in paths:
+            Path(path).read_bytes()
     print(json.dumps({"name": name, "settings": settings(args), **measure(lambda: epochs(args))}))
 
 

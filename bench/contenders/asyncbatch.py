@@ -19,6 +19,7 @@ def epochs(args: argparse.Namespace) -> Iterator[ab.Batch]:
         image_size=(args.image_size, args.image_size),
         drop_last=True,
         decode_threads=threads,
+        reader=ab.FileReader(concurrency=args.concurrency or "auto"),
     ) as loader:
         yield from loader.epochs(args.epochs)
 
@@ -26,6 +27,7 @@ def epochs(args: argparse.Namespace) -> Iterator[ab.Batch]:
 if __name__ == "__main__":
     arguments = parser("asyncbatch")
     arguments.add_argument("--decode-threads", default="auto")
+    arguments.add_argument("--concurrency", type=int, default=0, help="reads at once; 0: as it finds best itself")
     arguments.add_argument("--event-loop", choices=["uvloop", "asyncio"], default="uvloop")
     parsed = arguments.parse_args()
     if parsed.event_loop == "asyncio":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,8 +28,11 @@ def train_data(train_file, batch_size, resize_shape):
 
 def epochs(args: argparse.Namespace) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for _ in range(args.epochs):
-        yield from train_data(args.data / LABELS, args.batch_size, (args.image_size, args.image_size))
+        batches = train_data(args.data / LABELS, args.batch_size, (args.image_size, args.image_size))
+        yield from itertools.islice(batches, args.batches)
 
 
 if __name__ == "__main__":
-    contend("loop", epochs, parser("loop").parse_args())
+    arguments = parser("loop")
+    arguments.add_argument("--batches", type=int, help="of each epoch; on slow storage all of them take minutes")
+    contend("loop", epochs, arguments.parse_args())
