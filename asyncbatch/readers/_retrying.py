@@ -71,8 +71,7 @@ class Effort:
             Exception: The error itself, for none does.
         """
         fate = fate_of(error)
-        if isinstance(error, ChangedWhileRead):
-            self._largest = max(self._largest, error.size)
+        self._largest = max(self._largest, getattr(error, "size", 0))
         if fate is Fate.DEAD and self._deaths < _DEATHS:
             self._deaths += 1  # the next try waits for the storage; it is not this sample's fault
         elif fate is Fate.SCARCE and self._may_wait():

@@ -123,28 +123,40 @@ def read_file(part: Part, max_size: int, hop: Hop | None = None) -> Content:
     Raises:
         ChangedWhileRead: Its size became another while it was read.
         FileChanged: It is too short to hold the part.
-        OSError: Opening or reading failed, it ended early, is no regular file, or is larger than `max_size`.
+        OSError: Opening or reading failed, it ended early, is no regular file, or is larger than `max_size`. Its
+            attribute `size` is the file's, where that was known by then: what is shorter at the next try is not all of
+            it. (An sshfs that was cut off in a read says that the file is empty, for some seconds.)
     """
     descriptor = os.open(part.path, _FLAGS)
+    size = 0
     try:
-        before = os.fstat(descriptor)
-        if not stat.S_ISREG(before.st_mode):
-            kind = _KINDS.get(stat.S_IFMT(before.st_mode), "not a file")
-            code = errno.EISDIR if stat.S_ISDIR(before.st_mode) else errno.EINVAL
-            raise OSError(code, f"is {kind}; samples must be regular files")
-        wanted = _size_to_read(part, before.st_size, max_size)
-        if part.offset:
-            os.lseek(descriptor, part.offset, os.SEEK_SET)
-        data = _read_exactly(descriptor, wanted, hop)
-        after = os.fstat(descriptor)
-    finally:
-        os.close(descriptor)
-    sizes = before.st_size, after.st_size
-    if sizes[0] != sizes[1]:
-        raise ChangedWhileRead(f"had {sizes[0]:,} bytes before it was read and {sizes[1]:,} after", max(sizes))
-    if len(data) < wanted:
-        raise OSError(errno.EIO, f"ended after {len(data):,} of {wanted:,} bytes")
+        try:
+            before = os.fstat(descriptor)
+            size = before.st_size
+            _check_kind(before.st_mode)
+            wanted = _size_to_read(part, size, max_size)
+            if part.offset:
+                os.lseek(descriptor, part.offset, os.SEEK_SET)
+            data = _read_exactly(descriptor, wanted, hop)
+            after = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+        if after.st_size != size:
+            largest = max(size, after.st_size)
+            raise ChangedWhileRead(f"had {size:,} bytes before it was read and {after.st_size:,} after", largest)
+        if len(data) < wanted:
+            raise OSError(errno.EIO, f"ended after {len(data):,} of {wanted:,} bytes")
+    except OSError as error:
+        vars(error).setdefault("size", size)
+        raise
     return Content(data, after.st_size, after.st_mtime_ns, after.st_dev, after.st_mtime_ns != before.st_mtime_ns)
+
+
+def _check_kind(mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        kind = _KINDS.get(stat.S_IFMT(mode), "not a file")
+        code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+        raise OSError(code, f"is {kind}; samples must be regular files")
 
 
 def _size_to_read(part: Part, size: int, max_size: int) -> int:
