@@ -4,8 +4,9 @@ Raw pictures are small, so a deep look-ahead is cheap, and it has to be deep: in
 hundred is hidden only if the hundred are already there. How many reads are under way at once is a separate matter.
 
 How large a file is, only reading it tells. So the reads under way count as what they are likely to bring together: n of
-them bring n times the mean size, give or take √n standard deviations, and room is kept for four of these. Where one
-picture in twenty has 20 MB and the others 1 KB, that is twice the mean's share, and where all are alike nothing.
+them bring n times the mean size, give or take √n standard deviations, and room is kept for four of these. Small files
+come before large ones that were begun with them, so that those still under way are larger than those known: they count
+as a deviation more than the mean. Where all pictures are alike, none of that makes a difference.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ __all__ = ["ReadAheadWindow"]
 _SMALLEST = 4096
 
 # So many reads are begun before any size is known (pictures of 20 MB then take up the default budget), and then so many
-# times as many as sizes are known. With answers after 100 ms that holds the first hundreds back for some 0.3 s.
+# times as many as sizes are known, so that they double with each answer of the storage.
 _UNKNOWN_AT_FIRST = 12
-_UNKNOWN_PER_KNOWN = 4
+_UNKNOWN_PER_KNOWN = 1
 
 _REMEMBERED = 256  # samples that mean and deviation follow
 _DEVIATIONS = 4.0
@@ -102,7 +103,8 @@ class ReadAheadWindow:
         unknown = self._unknown + (length is None)
         if length is None and unknown > max(self._at_first, _UNKNOWN_PER_KNOWN * self._known):
             return False
-        likely = unknown * self._mean + _DEVIATIONS * math.sqrt(unknown * self._variance)
+        deviation = math.sqrt(self._variance)
+        likely = unknown * (self._mean + deviation) + _DEVIATIONS * math.sqrt(unknown) * deviation
         return self._held + likely + (0 if length is None else _cost(length)) <= limit
 
 
