@@ -17,6 +17,10 @@ from asyncbatch._types import Batch
 
 __all__ = ["Handoff"]
 
+# A signal that comes after CPython has looked for one and before it sleeps in the lock is noticed when it wakes up, and
+# where reads hang that may be never: of 60 Ctrl-C during hangs, 2 or 3 were lost until the next batch. So it wakes up.
+_SIGNALS = 0.25
+
 _Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 
 
@@ -59,7 +63,7 @@ class Handoff:
         """Wait for the next batch, blocking this thread."""
         with self._changed:
             while not self._ready():
-                self._changed.wait()
+                self._changed.wait(_SIGNALS)
             batch = self._take()
         return self._taken(batch)
 
