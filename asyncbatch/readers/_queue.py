@@ -29,10 +29,10 @@ class ReadQueue:
     While reading is fast, files share a hop. On slow storage each has a hop of its own, and none waits for another.
 
     A thread goes from one hop to the next by itself, a stint of them, for as long as reads wait and the tuner has room
-    for it. To come back to the event loop for each file would cost more than reading it: 440 µs of CPU on a mount with
-    64 reads under way, where stints cost a third of that (`python -m bench overhead`). So what threads and the loop
-    share is guarded by a lock, and a flight belongs to who takes it out of `flying`: the thread when it has landed, or
-    the loop when it gives it up. All methods but those that say otherwise belong to the loop.
+    for it. To come back to the event loop for each file would cost more CPU than reading it: a task, two futures and
+    two wake-ups, with decode threads waiting for the interpreter meanwhile. So what threads and the loop share is
+    guarded by a lock, and a flight belongs to who takes it out of `flying`: the thread when it has landed, or the loop
+    when it gives it up. All methods but those that say otherwise belong to the loop.
 
     Args:
         pool: The threads.
