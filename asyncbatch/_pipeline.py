@@ -19,7 +19,6 @@ import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Iterable
 from concurrent.futures import Executor
-from time import perf_counter
 from typing import Any
 
 from asyncbatch._assembly import Assembly, OnFailure, RowKind
@@ -29,13 +28,11 @@ from asyncbatch._leaving import Leaving
 from asyncbatch._mailbox import Mailbox
 from asyncbatch._memory import BatchMemory
 from asyncbatch._planning import PlannedBatch, StandIn, plan_batches
-from asyncbatch._reading import asks_at_once, is_cancelled, opened, window_for
-from asyncbatch._spans import record
+from asyncbatch._reads import Reads, opened
 from asyncbatch._stages import Stages
 from asyncbatch._stand_ins import StandIns
 from asyncbatch._tally import ErrorTally
-from asyncbatch._types import Batch, Reader, Sample
-from asyncbatch._window import ReadAheadWindow
+from asyncbatch._types import Batch, Reader
 from asyncbatch.on_error import Replace, Skip
 from asyncbatch.readers._pool import DaemonThreadPool
 from asyncbatch.stats import Counters
@@ -71,8 +68,7 @@ class Pipeline:
         # Samples that wait for their batch to open go to the threads in groups, which saves hops; each thread gets two.
         self._group = max(1, min(_LARGEST_GROUP, stages.plan.batch_size // (2 * stages.decode_threads)))
         self._memory = BatchMemory(spare=stages.prefetch)
-        self._window: ReadAheadWindow
-        self._lanes: asyncio.LifoQueue[int] = asyncio.LifoQueue()
+        self._reads: Reads | None = None
         self._credits = asyncio.Semaphore(stages.prefetch)
         # Reading bounds how many planned batches wait to be opened; without it only this queue does.
         self._planned: asyncio.Queue[Assembly | None] = asyncio.Queue(0 if stages.reader else stages.prefetch)
@@ -125,9 +121,9 @@ class Pipeline:
         self._opening = asyncio.current_task()
         async with opened(self._stages.reader, self._mailbox) as reader:
             self._opening = None
-            self._window = window_for(reader, self._stages.read_ahead)
+            reads = self._reads = None if reader is None else self._reads_of(reader)
             with self._counters.reads.watching(reader):
-                producer = asyncio.create_task(self._produce(reader))
+                producer = asyncio.create_task(self._produce(reads))
                 try:
                     kind: RowKind | None = None
                     while (assembly := await self._leaving.next()) is not None and not self._stopped:
@@ -139,28 +135,40 @@ class Pipeline:
                 finally:
                     producer.cancel()
                     await asyncio.wait([producer])
+                    if reads is not None:
+                        await reads.aclose()
                     self._decoding.end()
                     await self._plan_pool.aclose(_PLAN_CLOSE_TIMEOUT)
                     self._forget()
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
-    async def _produce(self, reader: Reader | None) -> None:
+    def _reads_of(self, reader: Reader) -> Reads:
+        stages = self._stages
+        return Reads(
+            reader,
+            stages.read_ahead,
+            stages.hooks,
+            self._counters,
+            on_data=self._arrived,
+            on_failure=self._unreadable,
+            on_crash=self._fail,
+        )
+
+    async def _produce(self, reads: Reads | None) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._open_batches())
                 if isinstance(self._stages.on_error, Replace):
-                    group.create_task(self._replace_failed(group, reader))
-                await self._read_ahead(group, reader)
+                    group.create_task(self._replace_failed(group, reads))
+                await self._read_ahead(reads)
                 self._leaving.expect_no_more()
                 await self._planned.put(None)
         except BaseException as error:  # noqa: BLE001 - it is raised in `batches`
-            if not is_cancelled(asyncio.current_task()):
+            if (task := asyncio.current_task()) is None or not task.cancelling():
                 self._fail(error)
 
-    async def _read_ahead(self, group: asyncio.TaskGroup, reader: Reader | None) -> None:
-        for lane in range(asks_at_once(reader)):
-            self._lanes.put_nowait(lane)
+    async def _read_ahead(self, reads: Reads | None) -> None:
         coming = self._plan_more()
         while batches := await coming:
             coming = self._plan_more()  # the next are planned while these are read
@@ -170,62 +178,41 @@ class Pipeline:
                 assembly = Assembly(planned, self._stages.decoder, self._memory, self._stages.seed, self._on_failure)
                 self._leaving.expect()
                 await self._planned.put(assembly)
-                if reader is not None:
+                if reads is not None:
                     for slot, sample in enumerate(planned.samples):
-                        reserved = await self._window.reserve(sample.length)
-                        lane = await self._lanes.get()
-                        group.create_task(self._read(reader, lane, reserved, assembly, slot, sample))
+                        await reads.ask(assembly, slot, sample)
 
     def _plan_more(self) -> asyncio.Future[list[PlannedBatch]]:
         count = max(1, _PLANNED_AT_ONCE // self._stages.plan.batch_size)
         return self._loop.run_in_executor(self._plan_pool, lambda: list(itertools.islice(self._plan, count)))
 
-    async def _read(
-        self, reader: Reader, lane: int, reserved: int | None, assembly: Assembly, slot: int, sample: Sample
-    ) -> None:
-        start = perf_counter()
-        try:
-            data = await reader.read(sample)
-            size = len(data)
-        except BaseException as error:
-            if is_cancelled(asyncio.current_task()):
-                raise
-            self._window.cancel(reserved)
-            if assembly.fail(slot, ReadError, error):
-                self._complete(assembly)
-            del assembly  # see `Assembly.fail`
-            return
-        finally:
-            self._lanes.put_nowait(lane)
-        stop = perf_counter()
-        self._counters.bytes_read += size
-        self._counters.read_seconds += stop - start
-        record(self._stages.hooks, "read", start, stop, assembly.planned, lane)
-        self._window.arrive(reserved, size)
+    def _arrived(self, assembly: Assembly, slot: int, data: Any) -> None:
         if assembly.is_open:
             self._decoding.decode(assembly, [(slot, data)])
         else:
             assembly.hold(slot, data)
 
-    async def _replace_failed(self, group: asyncio.TaskGroup, reader: Reader | None) -> None:
+    def _unreadable(self, assembly: Assembly, slot: int, error: BaseException) -> None:
+        if assembly.fail(slot, ReadError, error):
+            self._complete(assembly)
+        del assembly  # see `Assembly.fail`
+
+    async def _replace_failed(self, group: asyncio.TaskGroup, reads: Reads | None) -> None:
         """Find a stand-in for each slot whose sample failed, until every batch is complete."""
         async for assembly, slot in self._stand_ins.asked():
-            group.create_task(self._replace(group, reader, assembly, slot))
+            group.create_task(self._replace(reads, assembly, slot))
 
-    async def _replace(self, group: asyncio.TaskGroup, reader: Reader | None, assembly: Assembly, slot: int) -> None:
+    async def _replace(self, reads: Reads | None, assembly: Assembly, slot: int) -> None:
         drawn = await self._stand_ins.draw(assembly, slot)
         if not isinstance(drawn, StandIn):
             if assembly.give_up(slot, drawn):
                 self._complete(assembly)
             return
         assembly.seating.seat(slot, drawn)
-        if reader is None:
+        if reads is None:
             self._decoding.fill(assembly, slot)
         else:
-            # The batch that it is for may be the next to leave, and those that fill the window wait behind it.
-            reserved = self._window.reserve_now(drawn.sample.length)
-            lane = await self._lanes.get()
-            group.create_task(self._read(reader, lane, reserved, assembly, slot, drawn.sample))
+            await reads.ask(assembly, slot, drawn.sample, at_once=True)
 
     # -- decoding -----------------------------------------------------------------------------------------------------
 
@@ -252,8 +239,8 @@ class Pipeline:
     def _account(self, done: Done) -> None:
         complete_batch, sizes, seconds = done
         self._counters.decode_seconds += seconds
-        for size in sizes:
-            self._window.release(size)
+        if self._reads is not None and sizes:
+            self._reads.window.release(sizes)
         if complete_batch is not None:
             self._completed(complete_batch)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Sequence
 
 __all__ = ["ReadAheadWindow"]
 
@@ -91,9 +92,9 @@ class ReadAheadWindow:
             self._held -= reserved
         self._changed.set()
 
-    def release(self, size: int) -> None:
-        """Give back the bytes of a sample that was decoded."""
-        self._held -= _cost(size)
+    def release(self, sizes: Sequence[int]) -> None:
+        """Give back the bytes of samples that were decoded, of these sizes."""
+        self._held -= sum(map(_cost, sizes))
         self._changed.set()
 
     def _has_room(self, length: int | None, limit: float) -> bool:

@@ -84,7 +84,7 @@ async def test_room_is_kept_for_files_that_scatter():
         assert await passes(window)
         size = LARGEST if number % 20 == 0 else 1000
         window.arrive(None, size)
-        window.release(size)
+        window.release([size])
     begun = await how_many(window)
     mean, deviation = LARGEST / 20, LARGEST * math.sqrt(0.05 * 0.95)
     assert begun * mean < 0.7 * 1000 * MB
@@ -125,7 +125,7 @@ async def test_tiny_samples_cost_their_objects():
         window.arrive(None, 1)
     assert not await passes(window)
     for _ in range(100):
-        window.release(1)
+        window.release([1])
     assert await passes(window, 100 * SMALLEST)
 
 
@@ -139,16 +139,18 @@ async def test_a_full_window_waits_until_an_eighth_is_free():
     waiting = asyncio.ensure_future(window.reserve(MB))
     await turns()
     for _ in range(10):
-        window.release(MB)
+        window.release([MB])
         await turns()
         assert not waiting.done()
-    window.release(MB)  # with what waits, 70 of 80 MB are taken now
+    window.release([MB])  # with what waits, 70 of 80 MB are taken now
     await turns()
     assert waiting.done()
     assert await how_many(window, MB) == 10
 
 
-@pytest.mark.parametrize("give_back", [ReadAheadWindow.cancel, ReadAheadWindow.release])
+@pytest.mark.parametrize(
+    "give_back", [ReadAheadWindow.cancel, lambda window, size: window.release([size])], ids=["cancel", "release"]
+)
 async def test_what_is_given_back_is_free_again(give_back):
     """A read that failed and bytes that were decoded leave the room that they took."""
     window = ReadAheadWindow(10 * MB)
@@ -175,13 +177,13 @@ async def test_a_sample_larger_than_the_budget_passes_alone(length):
     large = asyncio.ensure_future(window.reserve(length))
     await turns()
     assert not large.done()
-    window.release(10 * MB)
+    window.release([10 * MB])
     assert await large == length
     assert not await passes(window, 1)
     assert not await passes(window)
     window.arrive(length, 10 * MB)
     assert not await passes(window, 1)
-    window.release(10 * MB)
+    window.release([10 * MB])
     assert await passes(window, 1)
 
 

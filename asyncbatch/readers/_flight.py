@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Protocol
 
 from asyncbatch.readers._whole import Content, Hop, Part
 
-__all__ = ["Ask", "Flight"]
+__all__ = ["Answer", "Ask", "Flight"]
 
-Ask = tuple[Part, "asyncio.Future[Content]", "asyncio.Future[None] | None"]
+
+class Answer(Protocol):
+    """Who is told what a read gave, at most once: a future, or something lighter."""
+
+    def done(self) -> bool:
+        """Whether nobody waits any more, since it was told or given up."""
+
+    def set_result(self, content: Content, /) -> None:
+        """Hear what was read."""
+
+    def set_exception(self, error: BaseException, /) -> None:
+        """Hear why it could not be read."""
+
+
+Ask = tuple[Part, Answer, "asyncio.Future[None] | None"]
 """A read, who is told what it gave, and who is told that it is slow."""
 
 

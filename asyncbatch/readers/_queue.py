@@ -13,7 +13,7 @@ from aiofiles.ospath import wrap
 
 from asyncbatch._mailbox import Mailbox
 from asyncbatch.readers._fates import Fate, fate_of
-from asyncbatch.readers._flight import Ask, Flight
+from asyncbatch.readers._flight import Answer, Ask, Flight
 from asyncbatch.readers._pool import DaemonThreadPool
 from asyncbatch.readers._tuning import Tuner
 from asyncbatch.readers._whole import Content, Part
@@ -24,9 +24,7 @@ _DEVICES = 64  # file systems that an example is kept of
 
 
 class ReadQueue:
-    """Carries out the reads of one storage, as many at once as the tuner allows.
-
-    While reading is fast, files share a hop. On slow storage each has a hop of its own, and none waits for another.
+    """Carries out the reads of one storage, as many at once as the tuner allows; while reading is fast, in shared hops.
 
     A thread goes from one hop to the next by itself, a stint of them, for as long as reads wait and the tuner has room
     for it. To come back to the event loop for each file would cost more CPU than reading it: a task, two futures and
@@ -89,17 +87,17 @@ class ReadQueue:
         """Whether more reads at once would help: others wait for their turn, and somebody waits for what they bring."""
         return bool(self._waiting) and self._mailbox.is_urgent()
 
-    def ask(
-        self, part: Part, slow: asyncio.Future[None] | None = None, *, at_once: bool = False
-    ) -> asyncio.Future[Content]:
+    def put(
+        self, part: Part, answer: Answer, slow: asyncio.Future[None] | None = None, *, at_once: bool = False
+    ) -> None:
         """Have a part read in its turn.
 
         Args:
             part: What to read.
+            answer: Is told what it gave.
             slow: Is told if it takes long once it has begun.
             at_once: Now, whatever else is under way or held back.
         """
-        answer: asyncio.Future[Content] = self._loop.create_future()
         if at_once:
             self._send([(part, answer, slow)])
         else:
@@ -107,6 +105,11 @@ class ReadQueue:
             if self._stints < self._tuner.limit:
                 self._pump_soon()
         self._on_busy()
+
+    def ask(self, part: Part, slow: asyncio.Future[None] | None = None, **how: bool) -> asyncio.Future[Content]:
+        """Have a part read, see `put`; return the future that is its answer."""
+        answer: asyncio.Future[Content] = self._loop.create_future()
+        self.put(part, answer, slow, **how)
         return answer
 
     def hold(self) -> None:

@@ -40,6 +40,16 @@ class Replicas:
         self._counters = counters
         self._reads = 0
 
+    @property
+    def preferred(self) -> Storage:
+        """The storage that is asked first."""
+        return self._storages[0]
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there is but one, so that nobody else needs to be asked when it is slow."""
+        return len(self._storages) == 1
+
     async def choose(self, failed: Mapping[Storage, BaseException]) -> Storage:
         """Return a storage that is there, if possible one that has not failed, else the one that failed first.
 
@@ -66,24 +76,24 @@ class Replicas:
         What a storage fails with is added to `failed`.
         """
         self._reads += 1
-        if len(self._storages) == 1:
-            return storage, await storage.ask(self._part(storage, sample))
+        if self.is_alone:
+            return storage, await storage.ask(self.part(storage, sample))
         slow: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        answer = storage.ask(self._part(storage, sample), slow)
+        answer = storage.ask(self.part(storage, sample), slow)
         answers = {answer: storage}
         try:
             either: list[asyncio.Future[Any]] = [answer, slow]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not answer.done() and (other := self._for_a_hedge(storage)) is not None:
                 self._counters.hedges += 1
-                answers[other.ask(self._part(other, sample))] = other
+                answers[other.ask(self.part(other, sample))] = other
             return await _first(answers, failed)
         finally:
             for each in answers:
                 each.cancel()
 
     async def _wait_for_one(self) -> Storage:
-        if len(self._storages) == 1:
+        if self.is_alone:
             await self._storages[0].health.ready()
             return self._storages[0]
         waits = [asyncio.ensure_future(storage.health.ready()) for storage in self._storages]
@@ -108,7 +118,8 @@ class Replicas:
             return None
         return next((each for each in self._storages if each is not storage and each.health.is_up), None)
 
-    def _part(self, storage: Storage, sample: Sample) -> Part:
+    def part(self, storage: Storage, sample: Sample) -> Part:
+        """Return what is to be read of a storage for a sample."""
         path = sample.path
         if storage.root:
             for root in (each.root for each in self._storages):

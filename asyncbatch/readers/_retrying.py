@@ -95,8 +95,17 @@ class Effort:
         return now < self._scarce_since + self._policy.grace
 
 
-async def read(sample: Sample, policy: Policy, replicas: Replicas, counters: ReadCounters) -> bytes:
+async def read(
+    sample: Sample, policy: Policy, replicas: Replicas, counters: ReadCounters, first: Content | Exception | None = None
+) -> bytes:
     """Return a sample's bytes.
+
+    Args:
+        sample: What to read.
+        policy: How.
+        replicas: Where.
+        counters: Retries are counted here.
+        first: What the preferred storage answered already; None if it was not asked.
 
     Raises:
         OSError: It could not be read, and trying again would not help or did not. Its attribute `attempts` tells how
@@ -107,13 +116,16 @@ async def read(sample: Sample, policy: Policy, replicas: Replicas, counters: Rea
     effort: Effort | None = None
     failed: Failed = {}
     while True:
-        storage = await replicas.choose(failed)
+        storage = replicas.preferred if first is not None else await replicas.choose(failed)
         try:
-            storage, content = await replicas.read(storage, sample, failed)
+            if isinstance(first, Exception):
+                raise first
+            storage, content = (storage, first) if first is not None else await replicas.read(storage, sample, failed)
             effort = effort or (Effort(policy, replicas, counters) if content.touched else None)
             data = effort.accept(storage, content) if effort is not None else content.data
             storage.identities.check(sample.path, content)
         except Exception as error:  # noqa: BLE001 - its fate decides
+            first = None
             effort = effort or Effort(policy, replicas, counters)
             failed.pop(storage, None)
             failed[storage] = error  # the last one, now

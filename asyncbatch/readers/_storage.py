@@ -11,7 +11,7 @@ from asyncbatch._errors import describe
 from asyncbatch._mailbox import Mailbox
 from asyncbatch._types import ReadCounters
 from asyncbatch.readers._fates import ReadTimeout
-from asyncbatch.readers._flight import Flight
+from asyncbatch.readers._flight import Answer, Flight
 from asyncbatch.readers._health import Health
 from asyncbatch.readers._identity import Identities
 from asyncbatch.readers._latency import Latencies
@@ -117,6 +117,10 @@ class Storage:
             slow: Is told when the read has begun and is slower than most; where there is a replica.
         """
         return self._queue.ask(part, slow)
+
+    def put(self, part: Part, answer: Answer) -> None:
+        """Do what `ask` does for an answer that is not a future."""
+        self._queue.put(part, answer)
 
     def scarce(self, under_way: int | None = None) -> None:
         """Fewer reads at once: this process lacks what they need.

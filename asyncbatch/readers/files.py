@@ -15,11 +15,13 @@ from asyncbatch._arguments import Size, require_whole, size_in_bytes
 from asyncbatch._errors import ConfigError
 from asyncbatch._mailbox import Mailbox
 from asyncbatch._types import ReadCounters, Sample
+from asyncbatch.readers._first_try import FirstTry, Tell
 from asyncbatch.readers._pool import DaemonThreadPool
 from asyncbatch.readers._replicas import Replicas
 from asyncbatch.readers._retrying import read
 from asyncbatch.readers._storage import Policy, Storage
 from asyncbatch.readers._tuning import MOST
+from asyncbatch.readers._whole import Content
 
 __all__ = ["FileReader"]
 
@@ -132,8 +134,29 @@ class OpenFileReader:
         self._policy = policy
         self._replicas = Replicas(storages, policy.grace, counters)
 
-    async def read(self, sample: Sample) -> bytes:
+    def begin(self, sample: Sample, tell: Tell) -> bool:
+        """Read a sample without a task, as will do for nearly all.
+
+        Args:
+            sample: What to read.
+            tell: Called on the event loop with the bytes, or with what is left to be done for them.
+
+        Returns:
+            False if that takes a task from the start: `read` it.
+        """
+        storage = self._replicas.preferred
+        if not sample.path or not self._replicas.is_alone or not storage.health.is_up:
+            return False
+        part = self._replicas.part(storage, sample)
+        storage.put(part, FirstTry(sample.path, storage.identities, tell, partial(self.read, sample)))
+        return True
+
+    async def read(self, sample: Sample, first: Content | Exception | None = None) -> bytes:
         """Return the sample's bytes.
+
+        Args:
+            sample: What to read.
+            first: What the storage answered to `begin`.
 
         Raises:
             OSError: Opening or reading failed, the path is not a regular file, or holds more than `max_size`.
@@ -142,7 +165,7 @@ class OpenFileReader:
         """
         if not sample.path:
             raise OSError(errno.EINVAL, "has no path; write Sample(key=..., path=...) in the source")
-        return await read(sample, self._policy, self._replicas, self.counters)
+        return await read(sample, self._policy, self._replicas, self.counters, first)
 
 
 def _require_seconds(name: str, value: object, *, example: float) -> None:

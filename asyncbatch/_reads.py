@@ -1,0 +1,166 @@
+"""The bytes of planned samples: asked of the reader as room for them comes, and handed on as they arrive.
+
+Most reads succeed at once, and for these a task each would cost more than all else that is done for them on the loop.
+So a reader that can `begin` a read, as ours can, is asked with a callback; only what does not go well becomes a task,
+and every read of a reader that has no more than the coroutine `read`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+from asyncbatch._assembly import Assembly
+from asyncbatch._mailbox import Mailbox
+from asyncbatch._spans import record
+from asyncbatch._types import Hook, Reader, ReaderFactory, Sample
+from asyncbatch._window import ReadAheadWindow
+from asyncbatch.readers import FileReader
+from asyncbatch.stats import Counters
+
+__all__ = ["Reads", "opened"]
+
+
+def opened(reader: Reader | ReaderFactory | None, mailbox: Mailbox) -> AbstractAsyncContextManager[Reader | None]:
+    """Open a reader for one iteration; ours is told by the mailbox whether anybody waits for what it reads."""
+    if isinstance(reader, FileReader):
+        return reader.open(mailbox)
+    return reader.open() if isinstance(reader, ReaderFactory) else nullcontext(reader)
+
+
+GoOn = Callable[[], Awaitable[bytes]]
+"""What is left to do of a read that has begun."""
+
+
+@dataclass(slots=True, eq=False)
+class _Read:
+    """One sample's read; what is reserved is None where its size is not known, see `ReadAheadWindow`."""
+
+    assembly: Assembly
+    slot: int
+    sample: Sample
+    reserved: int | None
+    lane: int
+    start: float
+
+
+class Reads:
+    """The reads of one iteration; belongs to the event loop.
+
+    Args:
+        reader: What reads. It is asked for as many samples at once as it carries out, and as wait in a queue of its
+            own.
+        read_ahead: The budget for bytes that are not decoded yet.
+        hooks: Told of every read.
+        counters: What was read is added here.
+        on_data: Called with batch, slot and bytes.
+        on_failure: Called with batch, slot and error.
+        on_crash: Called with an error that is no sample's: a hook's, or a mistake of this library.
+
+    Attributes:
+        window: How far ahead reading is. Whoever has used up the bytes has to `release` them.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        read_ahead: int,
+        hooks: Sequence[Hook],
+        counters: Counters,
+        *,
+        on_data: Callable[[Assembly, int, Any], None],
+        on_failure: Callable[[Assembly, int, BaseException], None],
+        on_crash: Callable[[BaseException], None],
+    ) -> None:
+        self._reader: Any = reader
+        self._begin = getattr(reader, "begin", None)
+        self._hooks = hooks
+        self._counters = counters
+        self._on_data = on_data
+        self._on_failure = on_failure
+        self._on_crash = on_crash
+        queue = getattr(reader, "queue", None)
+        # A reader without a queue gets at once as many as it says that it carries out: it may wait for them.
+        self.window = ReadAheadWindow(read_ahead) if queue else ReadAheadWindow(read_ahead, reader.concurrency)
+        self._lanes: asyncio.LifoQueue[int] = asyncio.LifoQueue()
+        for lane in range(queue or reader.concurrency):
+            self._lanes.put_nowait(lane)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def ask(self, assembly: Assembly, slot: int, sample: Sample, *, at_once: bool = False) -> None:
+        """Have a sample read for a slot; returns when the read was asked for, not when it is done.
+
+        Args:
+            assembly: The batch.
+            slot: Its slot.
+            sample: What to read.
+            at_once: Do not wait for room. The batch that it is for may be the next to leave, and those that fill the
+                window wait behind it.
+        """
+        if at_once:
+            reserved = self.window.reserve_now(sample.length)
+        else:
+            reserved = await self.window.reserve(sample.length)
+        lane = await self._lanes.get()
+        read = _Read(assembly, slot, sample, reserved, lane, perf_counter())
+        if self._begin is None or not self._begin(sample, partial(self._hear, read)):
+            self._employ(self._carry_out(read, partial(self._reader.read, sample)))
+
+    async def aclose(self) -> None:
+        """End: nobody hears of what is still under way."""
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _hear(self, read: _Read, data: Any, go_on: GoOn | None) -> None:
+        """Take the bytes of a read that was begun, or go on with one that did not simply succeed."""
+        if self._closed:
+            return
+        if go_on is not None:
+            self._employ(self._carry_out(read, go_on))
+            return
+        try:
+            self._arrived(read, data)
+        except BaseException as error:  # noqa: BLE001 - a hook's, or ours; whoever calls this has others to tell
+            self._on_crash(error)
+
+    def _employ(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)  # the loop itself keeps no task alive
+        task.add_done_callback(self._employed)
+
+    def _employed(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_crash(error)
+
+    async def _carry_out(self, read: _Read, go_on: GoOn) -> None:
+        try:
+            data = await go_on()
+            len(data)  # of a user's reader it may be anything
+        except BaseException as error:
+            if self._closed:  # and it was not just something that the reader awaited that was cancelled on its own
+                raise
+            self.window.cancel(read.reserved)
+            self._lanes.put_nowait(read.lane)
+            self._on_failure(read.assembly, read.slot, error)
+            del read  # see `Assembly.fail`
+        else:
+            self._arrived(read, data)
+
+    def _arrived(self, read: _Read, data: Any) -> None:
+        stop = perf_counter()
+        self._lanes.put_nowait(read.lane)
+        self._counters.bytes_read += len(data)
+        self._counters.read_seconds += stop - read.start
+        self.window.arrive(read.reserved, len(data))
+        record(self._hooks, "read", read.start, stop, read.assembly.planned, read.lane)
+        self._on_data(read.assembly, read.slot, data)

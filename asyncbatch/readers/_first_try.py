@@ -1,0 +1,59 @@
+"""A read that is expected to succeed, without a task that waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from asyncbatch.readers._identity import Identities
+from asyncbatch.readers._whole import Content
+
+__all__ = ["FirstTry", "Tell"]
+
+Tell = Callable[[bytes | None, Callable[[], Awaitable[bytes]] | None], None]
+"""Takes the bytes of a read; or None and, as a coroutine function, what is left to be done for them."""
+
+
+class FirstTry:
+    """What the queue answers, in the manner of a future; belongs to the event loop.
+
+    Args:
+        path: The sample's, as its source has it.
+        identities: What the storage's files looked like.
+        tell: Called with the bytes if nothing is amiss.
+        go_on: Reads what could not simply be read, given what the storage answered.
+    """
+
+    __slots__ = ("_go_on", "_identities", "_is_done", "_path", "_tell")
+
+    def __init__(
+        self,
+        path: str,
+        identities: Identities,
+        tell: Tell,
+        go_on: Callable[[Content | BaseException], Awaitable[bytes]],
+    ) -> None:
+        self._path = path
+        self._identities = identities
+        self._tell = tell
+        self._go_on = go_on
+        self._is_done = False
+
+    def done(self) -> bool:
+        return self._is_done
+
+    def set_result(self, content: Content) -> None:
+        self._is_done = True
+        if content.touched:
+            self._tell(None, partial(self._go_on, content))
+            return
+        try:
+            self._identities.check(self._path, content)
+        except Exception as error:  # noqa: BLE001 - its fate decides, like that of any other
+            self._tell(None, partial(self._go_on, error))
+        else:
+            self._tell(content.data, None)
+
+    def set_exception(self, error: BaseException) -> None:
+        self._is_done = True
+        self._tell(None, partial(self._go_on, error))
