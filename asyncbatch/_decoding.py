@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
+from mmap import mmap
 from time import perf_counter
 from typing import Any
 
@@ -98,6 +99,8 @@ class Decoding:
         while group:
             slot, data = group.pop()  # so that its bytes are not kept until the whole group is done
             start = perf_counter()
+            if isinstance(data, mmap):  # a large file, as our reader has it; decoders are for bytes
+                data = bytes(data)
             complete |= assembly.decode(slot, data)
             sizes.append(len(data))
             seconds += self._record(assembly, start)

@@ -230,6 +230,8 @@ class Pipeline:
                 self._completed(assembly)
             elif self._stages.reader is None:
                 self._decoding.fill(assembly)
+            if self._reads is not None:
+                self._reads.window.look()
             self._mailbox.open()  # what came for this batch is urgent now
 
     def _is_starving(self) -> bool:

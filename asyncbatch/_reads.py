@@ -8,7 +8,7 @@ and every read of a reader that has no more than the coroutine `read`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -19,8 +19,9 @@ from asyncbatch._assembly import Assembly
 from asyncbatch._mailbox import Mailbox
 from asyncbatch._spans import record
 from asyncbatch._types import Hook, Reader, ReaderFactory, Sample
-from asyncbatch._window import ReadAheadWindow
+from asyncbatch._window import ReadAheadWindow, Room
 from asyncbatch.readers import FileReader
+from asyncbatch.readers._first_try import GoOn
 from asyncbatch.stats import Counters
 
 __all__ = ["Reads", "opened"]
@@ -33,18 +34,13 @@ def opened(reader: Reader | ReaderFactory | None, mailbox: Mailbox) -> AbstractA
     return reader.open() if isinstance(reader, ReaderFactory) else nullcontext(reader)
 
 
-GoOn = Callable[[], Awaitable[bytes]]
-"""What is left to do of a read that has begun."""
-
-
 @dataclass(slots=True, eq=False)
 class _Read:
-    """One sample's read; what is reserved is None where its size is not known, see `ReadAheadWindow`."""
+    """One sample's read."""
 
     assembly: Assembly
     slot: int
-    sample: Sample
-    reserved: int | None
+    room: Room
     lane: int
     start: float
 
@@ -103,14 +99,18 @@ class Reads:
             at_once: Do not wait for room. The batch that it is for may be the next to leave, and those that fill the
                 window wait behind it.
         """
+        order = assembly.planned.number, slot
         if at_once:
-            reserved = self.window.reserve_now(sample.length)
+            room = self.window.reserve_now(sample.length, assembly, order)
         else:
-            reserved = await self.window.reserve(sample.length)
-        lane = await self._lanes.get()
-        read = _Read(assembly, slot, sample, reserved, lane, perf_counter())
-        if self._begin is None or not self._begin(sample, partial(self._hear, read)):
-            self._employ(self._carry_out(read, partial(self._reader.read, sample)))
+            room = await self.window.reserve(sample.length, assembly, order)
+        read = _Read(assembly, slot, room, await self._lanes.get(), perf_counter())
+        if self._begin is None:
+            go_on: GoOn | None = partial(self._reader.read, sample)
+        else:
+            go_on = self._begin(sample, room, partial(self._hear, read))
+        if go_on is not None:
+            self._employ(self._carry_out(read, go_on))
 
     async def aclose(self) -> None:
         """End: nobody hears of what is still under way."""
@@ -149,7 +149,7 @@ class Reads:
         except BaseException as error:
             if self._closed:  # and it was not just something that the reader awaited that was cancelled on its own
                 raise
-            self.window.cancel(read.reserved)
+            self.window.cancel(read.room)
             self._lanes.put_nowait(read.lane)
             self._on_failure(read.assembly, read.slot, error)
             del read  # see `Assembly.fail`
@@ -161,6 +161,6 @@ class Reads:
         self._lanes.put_nowait(read.lane)
         self._counters.bytes_read += len(data)
         self._counters.read_seconds += stop - read.start
-        self.window.arrive(read.reserved, len(data))
+        self.window.arrive(read.room, len(data))
         record(self._hooks, "read", read.start, stop, read.assembly.planned, read.lane)
         self._on_data(read.assembly, read.slot, data)

@@ -7,6 +7,8 @@ import os
 import socket
 import threading
 
+import numpy as np
+import psutil
 import pytest
 
 import asyncbatch as ab
@@ -119,6 +121,61 @@ def test_short_reads_are_put_together(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "read", short_read)
     assert read_file(Part(str(tmp_path / "file")), 10**6).data == content
     assert len(sizes) > 10
+
+
+@pytest.mark.parametrize("size", [2**20, 2**20 + 1, 5 * 2**20, 5 * 2**20 + 7])
+def test_a_large_file_is_read_in_pieces(tmp_path, size):
+    """Beyond 1 MB the bytes come piece by piece, whole and with an offset."""
+    (tmp_path / "file").write_bytes(content := os.urandom(size))
+    assert bytes(read_file(Part(str(tmp_path / "file")), 10**8).data) == content
+    assert bytes(read_file(Part(str(tmp_path / "file"), 3, size - 3), 10**8).data) == content[3:]
+
+
+async def test_whoever_asks_the_reader_gets_bytes(tmp_path):
+    """How large files are kept is the pipeline's affair."""
+    (tmp_path / "file").write_bytes(content := os.urandom(3 * 2**20))
+    data = await read(tmp_path / "file")
+    assert isinstance(data, bytes)
+    assert data == content
+
+
+def test_decoders_get_bytes(tmp_path):
+    """A decoder of one's own is given bytes, however large the file."""
+    sizes = [100, 2**20, 3 * 2**20]
+    for number, size in enumerate(sizes):
+        (tmp_path / f"{number}.bin").write_bytes(bytes([number]) * size)
+    lines = "".join(f"{number}.bin {number}\n" for number in range(len(sizes)))
+    (tmp_path / "train.txt").write_text(lines)
+    seen = []
+
+    def decode(data):
+        seen.append(type(data))
+        return np.array([len(data), data[-1]])
+
+    with ab.Loader(tmp_path / "train.txt", batch_size=3, decoder=decode) as loader:
+        [batch] = list(loader)
+    assert batch.images.tolist() == [[size, number] for number, size in enumerate(sizes)]
+    assert set(seen) == {bytes}
+
+
+def test_memory_of_a_large_file_goes_back_to_the_system(tmp_path):
+    """What was read of large files, in threads of their own, is gone with the last reference to it."""
+    (tmp_path / "file").write_bytes(bytes(64 * 2**20))
+    process = psutil.Process()
+    before = process.memory_info().rss
+    contents = []
+
+    def work():
+        contents.append(read_file(Part(str(tmp_path / "file")), 10**9))
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert process.memory_info().rss - before > 150 * 2**20
+    contents.clear()
+    assert process.memory_info().rss - before < 32 * 2**20
 
 
 @pytest.mark.parametrize(

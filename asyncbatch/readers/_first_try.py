@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
+from mmap import mmap
 
 from asyncbatch.readers._identity import Identities
-from asyncbatch.readers._whole import Content
+from asyncbatch.readers._whole import Content, Outcome
 
-__all__ = ["FirstTry", "Tell"]
+__all__ = ["FirstTry", "GoOn", "Tell"]
 
-Tell = Callable[[bytes | None, Callable[[], Awaitable[bytes]] | None], None]
-"""Takes the bytes of a read; or None and, as a coroutine function, what is left to be done for them."""
+GoOn = Callable[[], Awaitable[bytes | mmap]]
+"""What is left to do for a read."""
+
+Tell = Callable[[bytes | mmap | None, GoOn | None], None]
+"""Takes the bytes of a read; or None and what is left to be done for them."""
 
 
 class FirstTry:
@@ -31,7 +35,7 @@ class FirstTry:
         path: str,
         identities: Identities,
         tell: Tell,
-        go_on: Callable[[Content | BaseException], Awaitable[bytes]],
+        go_on: Callable[..., Awaitable[bytes | mmap]],
     ) -> None:
         self._path = path
         self._identities = identities
@@ -42,18 +46,18 @@ class FirstTry:
     def done(self) -> bool:
         return self._is_done
 
-    def set_result(self, content: Content) -> None:
+    def set_result(self, outcome: Outcome) -> None:
         self._is_done = True
-        if content.touched:
-            self._tell(None, partial(self._go_on, content))
+        if not isinstance(outcome, Content) or outcome.touched:
+            self._tell(None, partial(self._go_on, first=outcome))
             return
         try:
-            self._identities.check(self._path, content)
+            self._identities.check(self._path, outcome)
         except Exception as error:  # noqa: BLE001 - its fate decides, like that of any other
-            self._tell(None, partial(self._go_on, error))
+            self._tell(None, partial(self._go_on, first=error))
         else:
-            self._tell(content.data, None)
+            self._tell(outcome.data, None)
 
     def set_exception(self, error: BaseException) -> None:
         self._is_done = True
-        self._tell(None, partial(self._go_on, error))
+        self._tell(None, partial(self._go_on, first=error))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from asyncbatch.readers._whole import Content, Hop, Part
+from asyncbatch.readers._whole import Hop, Outcome, Part, Room
 
 __all__ = ["Answer", "Ask", "Flight"]
 
@@ -16,15 +16,27 @@ class Answer(Protocol):
     def done(self) -> bool:
         """Whether nobody waits any more, since it was told or given up."""
 
-    def set_result(self, content: Content, /) -> None:
+    def set_result(self, outcome: Outcome, /) -> None:
         """Hear what was read."""
 
     def set_exception(self, error: BaseException, /) -> None:
         """Hear why it could not be read."""
 
 
-Ask = tuple[Part, Answer, "asyncio.Future[None] | None"]
-"""A read, who is told what it gave, and who is told that it is slow."""
+class Ask(NamedTuple):
+    """A read that is asked for.
+
+    Attributes:
+        part: What to read.
+        answer: Is told what it gave.
+        room: Where to put it; None for anywhere.
+        slow: Is told if it takes long once it has begun.
+    """
+
+    part: Part
+    answer: Answer
+    room: Room | None = None
+    slow: asyncio.Future[None] | None = None
 
 
 class Flight(Hop):
@@ -40,7 +52,7 @@ class Flight(Hop):
     def __init__(
         self, asks: list[Ask], generation: int, max_size: int, devices: dict[int, str], in_stint: bool
     ) -> None:
-        super().__init__([part for part, _, _ in asks], max_size, devices)
+        super().__init__([ask.part for ask in asks], [ask.room for ask in asks], max_size, devices)
         self.asks = asks
         self.generation = generation
         self.in_stint = in_stint
@@ -48,6 +60,6 @@ class Flight(Hop):
 
     def is_slow(self) -> None:
         """Tell whoever wants to hear of it."""
-        for _, answer, slow in self.asks:
-            if slow is not None and not slow.done() and not answer.done():
-                slow.set_result(None)
+        for ask in self.asks:
+            if ask.slow is not None and not ask.slow.done() and not ask.answer.done():
+                ask.slow.set_result(None)

@@ -15,8 +15,9 @@ from time import monotonic
 
 from asyncbatch._errors import StorageUnresponsive, describe
 from asyncbatch.readers._fates import Fate, delays, fate_of
+from asyncbatch.readers._flight import Ask
 from asyncbatch.readers._queue import ReadQueue
-from asyncbatch.readers._whole import Part
+from asyncbatch.readers._whole import Outcome, Part
 
 __all__ = ["Health"]
 
@@ -112,7 +113,9 @@ class Health:
             try:
                 # Not every event loop takes an endless time-out as one.
                 async with asyncio.timeout(None if end == math.inf else max(0.0, end - monotonic())):
-                    await self._queue.ask(part, at_once=True)
+                    answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+                    self._queue.put(Ask(part, answer), at_once=True)
+                    await answer
             except TimeoutError as late:
                 error = late if isinstance(late, OSError) and late.errno else error
             except Exception as again:  # noqa: BLE001 - whatever it is, its fate decides

@@ -13,10 +13,10 @@ from aiofiles.ospath import wrap
 
 from asyncbatch._mailbox import Mailbox
 from asyncbatch.readers._fates import Fate, fate_of
-from asyncbatch.readers._flight import Answer, Ask, Flight
+from asyncbatch.readers._flight import Ask, Flight
 from asyncbatch.readers._pool import DaemonThreadPool
 from asyncbatch.readers._tuning import Tuner
-from asyncbatch.readers._whole import Content, Part
+from asyncbatch.readers._whole import Content, Outcome, Part
 
 __all__ = ["ReadQueue"]
 
@@ -87,30 +87,15 @@ class ReadQueue:
         """Whether more reads at once would help: others wait for their turn, and somebody waits for what they bring."""
         return bool(self._waiting) and self._mailbox.is_urgent()
 
-    def put(
-        self, part: Part, answer: Answer, slow: asyncio.Future[None] | None = None, *, at_once: bool = False
-    ) -> None:
-        """Have a part read in its turn.
-
-        Args:
-            part: What to read.
-            answer: Is told what it gave.
-            slow: Is told if it takes long once it has begun.
-            at_once: Now, whatever else is under way or held back.
-        """
+    def put(self, ask: Ask, *, at_once: bool = False) -> None:
+        """Have something read in its turn; or `at_once`, whatever else is under way or held back."""
         if at_once:
-            self._send([(part, answer, slow)])
+            self._send([ask])
         else:
-            self._waiting.append((part, answer, slow))
+            self._waiting.append(ask)
             if self._stints < self._tuner.limit:
                 self._pump_soon()
         self._on_busy()
-
-    def ask(self, part: Part, slow: asyncio.Future[None] | None = None, **how: bool) -> asyncio.Future[Content]:
-        """Have a part read, see `put`; return the future that is its answer."""
-        answer: asyncio.Future[Content] = self._loop.create_future()
-        self.put(part, answer, slow, **how)
-        return answer
 
     def hold(self) -> None:
         """Begin no read until `resume`, but those asked for at once."""
@@ -136,9 +121,9 @@ class ReadQueue:
         with self._lock:
             asks = self._next_asks(1)
         if not asks and self.good is not None:
-            nobody: asyncio.Future[Content] = self._loop.create_future()
+            nobody: asyncio.Future[Outcome] = self._loop.create_future()
             nobody.cancel()
-            asks = [(self.good, nobody, None)]
+            asks = [Ask(self.good, nobody)]
         if asks:
             self._send(asks)
         return bool(asks)
@@ -168,9 +153,9 @@ class ReadQueue:
             asks = [ask for flight in self.flying for ask in flight.asks]
             asks += self._waiting
             self._waiting.clear()
-        for _, answer, _ in asks:
-            if not answer.done():
-                answer.set_exception(error())
+        for ask in asks:
+            if not ask.answer.done():
+                ask.answer.set_exception(error())
 
     def _pump_soon(self) -> None:
         if not self._will_pump:
@@ -239,7 +224,7 @@ class ReadQueue:
         asks: list[Ask] = []
         while self._waiting and len(asks) < count:
             ask = self._waiting.popleft()
-            if not ask[1].done():  # done: cancelled, for the iteration ends
+            if not ask.answer.done():  # done: cancelled, for the iteration ends
                 asks.append(ask)
         return asks
 
@@ -276,19 +261,19 @@ class ReadQueue:
                 self.good = part
                 if result.device not in self._devices and len(self._devices) < _DEVICES:
                     self._devices[result.device] = part.path
-            elif fate_of(result) in (Fate.DEAD, Fate.SCARCE):
+            elif isinstance(result, Exception) and fate_of(result) in (Fate.DEAD, Fate.SCARCE):
                 continue
             self.answered = max(self.answered, flight.began or 0.0)
 
     @staticmethod
-    def _resolve(asks: Sequence[Ask], results: Sequence[Content | BaseException]) -> None:
-        for (_, answer, _), result in zip(islice(asks, len(results)), results, strict=True):
-            if answer.done():  # cancelled, or answered otherwise
+    def _resolve(asks: Sequence[Ask], results: Sequence[Outcome | BaseException]) -> None:
+        for ask, result in zip(islice(asks, len(results)), results, strict=True):
+            if ask.answer.done():  # cancelled, or answered otherwise
                 continue
-            if isinstance(result, Content):
-                answer.set_result(result)
+            if isinstance(result, BaseException):
+                ask.answer.set_exception(result)
             else:
-                answer.set_exception(result)
+                ask.answer.set_result(result)
 
 
 def _do(work: Callable[[], object]) -> None:

@@ -14,8 +14,9 @@ from typing import Any
 from asyncbatch._errors import StorageUnresponsive
 from asyncbatch._types import ReadCounters, Sample
 from asyncbatch.readers._fates import Fate, fate_of
+from asyncbatch.readers._flight import Ask
 from asyncbatch.readers._storage import Storage
-from asyncbatch.readers._whole import Content, Part
+from asyncbatch.readers._whole import Outcome, Part, Room
 
 __all__ = ["Failed", "Replicas"]
 
@@ -70,23 +71,30 @@ class Replicas:
         """Whether there is a storage that has not failed."""
         return len(failed) < len(self._storages)
 
-    async def read(self, storage: Storage, sample: Sample, failed: Failed) -> tuple[Storage, Content]:
+    async def read(
+        self, storage: Storage, sample: Sample, room: Room | None, failed: Failed
+    ) -> tuple[Storage, Outcome]:
         """Read a sample from one storage, or from another if that is faster; return which it was, too.
 
         What a storage fails with is added to `failed`.
         """
         self._reads += 1
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Outcome] = loop.create_future()
         if self.is_alone:
-            return storage, await storage.ask(self.part(storage, sample))
-        slow: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        answer = storage.ask(self.part(storage, sample), slow)
+            storage.put(Ask(self.part(storage, sample), answer, room))
+            return storage, await answer
+        slow: asyncio.Future[None] = loop.create_future()
+        storage.put(Ask(self.part(storage, sample), answer, room, slow))
         answers = {answer: storage}
         try:
             either: list[asyncio.Future[Any]] = [answer, slow]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not answer.done() and (other := self._for_a_hedge(storage)) is not None:
                 self._counters.hedges += 1
-                answers[other.ask(self.part(other, sample))] = other
+                second: asyncio.Future[Outcome] = loop.create_future()
+                other.put(Ask(self.part(other, sample), second, room))
+                answers[second] = other
             return await _first(answers, failed)
         finally:
             for each in answers:
@@ -131,7 +139,7 @@ class Replicas:
         return Part(path, sample.offset, sample.length)
 
 
-async def _first(answers: Mapping[asyncio.Future[Content], Storage], failed: Failed) -> tuple[Storage, Content]:
+async def _first(answers: Mapping[asyncio.Future[Outcome], Storage], failed: Failed) -> tuple[Storage, Outcome]:
     """Return the answer that succeeds first, or raise the error of one that failed last."""
     pending = set(answers)
     while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from mmap import mmap
 from time import monotonic
 
 from asyncbatch._errors import StorageUnresponsive
@@ -11,7 +12,7 @@ from asyncbatch._types import ReadCounters, Sample
 from asyncbatch.readers._fates import ChangedWhileRead, Fate, delays, fate_of
 from asyncbatch.readers._replicas import Failed, Replicas
 from asyncbatch.readers._storage import Policy, Storage
-from asyncbatch.readers._whole import Content
+from asyncbatch.readers._whole import Content, Outcome, Room
 
 __all__ = ["read"]
 
@@ -43,7 +44,7 @@ class Effort:
         self._earlier: bytes | None = None  # of an attempt during which the time of change became another
         self._largest = 0  # that the file was seen
 
-    def accept(self, storage: Storage, content: Content) -> bytes:
+    def accept(self, storage: Storage, content: Content) -> bytes | mmap:
         """Return what was read if it is one state of the file, and all of it.
 
         Raises:
@@ -53,8 +54,9 @@ class Effort:
         if content.size < self._largest:
             raise ChangedWhileRead(f"has {content.size:,} bytes, and had {self._largest:,} before", self._largest)
         if content.touched and storage.identities.times_count:
-            if self._earlier != content.data:
-                self._earlier = content.data
+            data = bytes(content.data)
+            if self._earlier != data:
+                self._earlier = data
                 raise ChangedWhileRead("its time of change was not the same after reading as before", content.size)
             storage.identities.only_the_time_changed()
         return content.data
@@ -96,15 +98,21 @@ class Effort:
 
 
 async def read(
-    sample: Sample, policy: Policy, replicas: Replicas, counters: ReadCounters, first: Content | Exception | None = None
-) -> bytes:
-    """Return a sample's bytes.
+    sample: Sample,
+    policy: Policy,
+    replicas: Replicas,
+    counters: ReadCounters,
+    room: Room | None = None,
+    first: Outcome | BaseException | None = None,
+) -> bytes | mmap:
+    """Return a sample's bytes, those of a large file in pages of their own.
 
     Args:
         sample: What to read.
         policy: How.
         replicas: Where.
         counters: Retries are counted here.
+        room: What the bytes may take up; None for whatever they do.
         first: What the preferred storage answered already; None if it was not asked.
 
     Raises:
@@ -116,14 +124,17 @@ async def read(
     effort: Effort | None = None
     failed: Failed = {}
     while True:
-        storage = replicas.preferred if first is not None else await replicas.choose(failed)
+        storage = await replicas.choose(failed) if first is None else replicas.preferred
         try:
-            if isinstance(first, Exception):
-                raise first
-            storage, content = (storage, first) if first is not None else await replicas.read(storage, sample, failed)
-            effort = effort or (Effort(policy, replicas, counters) if content.touched else None)
-            data = effort.accept(storage, content) if effort is not None else content.data
-            storage.identities.check(sample.path, content)
+            if first is None:
+                storage, outcome = await replicas.read(storage, sample, room, failed)
+            else:
+                outcome, first = _unwrapped(first), None
+            if isinstance(outcome, Content):
+                effort = effort or (Effort(policy, replicas, counters) if outcome.touched else None)
+                data = effort.accept(storage, outcome) if effort is not None else outcome.data
+                storage.identities.check(sample.path, outcome)
+                return data
         except Exception as error:  # noqa: BLE001 - its fate decides
             first = None
             effort = effort or Effort(policy, replicas, counters)
@@ -131,4 +142,11 @@ async def read(
             failed[storage] = error  # the last one, now
             await effort.after(error, storage, failed)
         else:
-            return data
+            assert room is not None  # noqa: S101 - who else would have put it off
+            await room.wait(outcome.size)
+
+
+def _unwrapped(outcome: Outcome | BaseException) -> Outcome:
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome

@@ -11,7 +11,7 @@ from asyncbatch._errors import describe
 from asyncbatch._mailbox import Mailbox
 from asyncbatch._types import ReadCounters
 from asyncbatch.readers._fates import ReadTimeout
-from asyncbatch.readers._flight import Answer, Flight
+from asyncbatch.readers._flight import Ask, Flight
 from asyncbatch.readers._health import Health
 from asyncbatch.readers._identity import Identities
 from asyncbatch.readers._latency import Latencies
@@ -19,7 +19,6 @@ from asyncbatch.readers._pool import DaemonThreadPool
 from asyncbatch.readers._queue import ReadQueue
 from asyncbatch.readers._tuning import Tuner
 from asyncbatch.readers._watch import Watch
-from asyncbatch.readers._whole import Content, Part
 
 __all__ = ["Policy", "Storage"]
 
@@ -109,18 +108,9 @@ class Storage:
         )
         counters.concurrency = self.tuner.limit
 
-    def ask(self, part: Part, slow: asyncio.Future[None] | None = None) -> asyncio.Future[Content]:
-        """Have a part read in its turn; its future fails with what the read failed with.
-
-        Args:
-            part: What to read.
-            slow: Is told when the read has begun and is slower than most; where there is a replica.
-        """
-        return self._queue.ask(part, slow)
-
-    def put(self, part: Part, answer: Answer) -> None:
-        """Do what `ask` does for an answer that is not a future."""
-        self._queue.put(part, answer)
+    def put(self, ask: Ask) -> None:
+        """Have something read in its turn; its answer fails with what the read failed with."""
+        self._queue.put(ask)
 
     def scarce(self, under_way: int | None = None) -> None:
         """Fewer reads at once: this process lacks what they need.

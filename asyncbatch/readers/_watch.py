@@ -54,7 +54,7 @@ class Watch:
         self._on_dead = on_dead
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0  # when the timer goes off
-        self._landed_at = 0.0
+        self._landed_at = 0.0  # the last landing, or the first question after all were answered
         self._resumed_at = 0.0  # the end of the last silence: what waits since before has a deadline from then on
         self._scouted_at = 0.0
         self._suspects = False  # some read is late, and it is not known yet whether it alone is
@@ -62,6 +62,7 @@ class Watch:
     def began(self) -> None:
         """A read was asked for."""
         if self._timer is None:
+            self._landed_at = monotonic()  # not to have been asked is no silence
             self._look_in(self._deadline() / 2)
 
     def landed(self) -> None:

@@ -9,24 +9,33 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
+from mmap import mmap
 from time import monotonic, perf_counter
+from typing import Protocol
 
 from asyncbatch._errors import FileChanged
 from asyncbatch.readers._fates import ChangedWhileRead
 
-__all__ = ["Content", "Hop", "Part", "read_file"]
+if sys.platform != "win32":
+    from mmap import MAP_ANONYMOUS, MAP_PRIVATE
+
+__all__ = ["Content", "Hop", "Outcome", "Part", "PutOff", "Room", "read_file"]
 
 # Without O_NONBLOCK, opening a FIFO waits for a writer that may never come. Neither flag exists on Windows, which
 # needs O_BINARY instead to leave line ends alone.
 _FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 # Larger files are read in pieces of this, each of which shows that the storage still answers; a 20 MB picture over a
-# slow line is late by nobody's deadline as long as it comes.
+# slow line is late by nobody's deadline as long as it comes. They are read into pages of their own: freed, these are
+# the system's again at once. The allocator would keep them for the thread that had them, and threads there are many.
 _PIECE = 2**20
+_PRIVATE = {"flags": MAP_PRIVATE | MAP_ANONYMOUS} if sys.platform != "win32" else {}
 
 _KINDS = {
     stat.S_IFDIR: "a directory",
@@ -51,18 +60,43 @@ class Content:
     """What was read, and what the file looked like.
 
     Attributes:
-        data: The bytes.
+        data: The bytes; those of a large file in pages of their own.
         size: Of the file, in bytes.
         mtime: When it was last changed, in ns since 1970.
         device: The number of the file system that it lies on.
         touched: Whether the time of change was another after reading than before.
     """
 
-    data: bytes
+    data: bytes | mmap
     size: int
     mtime: int
     device: int
     touched: bool = False
+
+
+@dataclass(slots=True)
+class PutOff:
+    """There was no room for a file's bytes, and so they were not read.
+
+    Attributes:
+        size: How many there are.
+    """
+
+    size: int
+
+
+Outcome = Content | PutOff
+"""What came of a read that did not fail."""
+
+
+class Room(Protocol):
+    """Leave to hold a sample's bytes in memory."""
+
+    def claim(self, size: int) -> bool:
+        """Take room for so many bytes, if there is any; from any thread."""
+
+    async def wait(self, size: int) -> None:
+        """Wait for room that could not be claimed; on the event loop."""
 
 
 class Hop:
@@ -70,6 +104,7 @@ class Hop:
 
     Args:
         parts: What to read.
+        rooms: Where to put it, one for each part; None for anywhere.
         max_size: Larger parts are refused, in bytes.
         devices: A file that was read before, by the number of the file system that it lay on.
 
@@ -82,13 +117,16 @@ class Hop:
         given_up: Set by the event loop: stop where it is safe, for nobody waits any more.
     """
 
-    __slots__ = ("began", "devices", "given_up", "max_size", "moved", "parts", "results", "seconds", "thread")
+    __slots__ = ("began", "devices", "given_up", "max_size", "moved", "parts", "results", "rooms", "seconds", "thread")
 
-    def __init__(self, parts: Sequence[Part], max_size: int, devices: Mapping[int, str]) -> None:
+    def __init__(
+        self, parts: Sequence[Part], rooms: Sequence[Room | None], max_size: int, devices: Mapping[int, str]
+    ) -> None:
         self.parts = parts
+        self.rooms = rooms
         self.max_size = max_size
         self.devices = devices
-        self.results: list[Content | Exception] = []
+        self.results: list[Outcome | Exception] = []
         self.moved: float | None = None
         self.began: float | None = None
         self.seconds = 0.0
@@ -100,25 +138,31 @@ class Hop:
         self.thread = threading.current_thread()
         start = perf_counter()
         self.began = self.moved = monotonic()
-        for part in self.parts:
-            result = self._result(part)
+        for part, room in zip(self.parts, self.rooms, strict=True):
+            result = self._result(part, room)
             if self.given_up:  # and whoever holds the hop need not hold the bytes
                 return
             self.results.append(result)
             self.moved = monotonic()
         self.seconds = perf_counter() - start
 
-    def _result(self, part: Part) -> Content | Exception:
+    def _result(self, part: Part, room: Room | None) -> Outcome | Exception:
         try:
-            return read_file(part, self.max_size, self)
+            return read_file(part, self.max_size, self, room)
         except FileNotFoundError as error:
             return _mount_is_gone(part.path, self.devices) or error
         except Exception as error:  # noqa: BLE001 - it is the part's
             return error
 
 
-def read_file(part: Part, max_size: int, hop: Hop | None = None) -> Content:
+def read_file(part: Part, max_size: int, hop: Hop | None = None, room: Room | None = None) -> Outcome:
     """Read a part of a regular file.
+
+    Args:
+        part: What to read.
+        max_size: More than so many bytes are refused.
+        hop: Told of each piece that came.
+        room: Asked before memory is taken; without it, the bytes are read in any case.
 
     Raises:
         ChangedWhileRead: Its size became another while it was read.
@@ -135,17 +179,19 @@ def read_file(part: Part, max_size: int, hop: Hop | None = None) -> Content:
             size = before.st_size
             _check_kind(before.st_mode)
             wanted = _size_to_read(part, size, max_size)
+            if room is not None and not room.claim(wanted):
+                return PutOff(wanted)
             if part.offset:
                 os.lseek(descriptor, part.offset, os.SEEK_SET)
-            data = _read_exactly(descriptor, wanted, hop)
+            data, got = _read_exactly(descriptor, wanted, hop)
             after = os.fstat(descriptor)
         finally:
             os.close(descriptor)
         if after.st_size != size:
             largest = max(size, after.st_size)
             raise ChangedWhileRead(f"had {size:,} bytes before it was read and {after.st_size:,} after", largest)
-        if len(data) < wanted:
-            raise OSError(errno.EIO, f"ended after {len(data):,} of {wanted:,} bytes")
+        if got < wanted:
+            raise OSError(errno.EIO, f"ended after {got:,} of {wanted:,} bytes")
     except OSError as error:
         vars(error).setdefault("size", size)
         raise
@@ -175,21 +221,32 @@ def _size_to_read(part: Part, size: int, max_size: int) -> int:
     return wanted
 
 
-def _read_exactly(descriptor: int, wanted: int, hop: Hop | None) -> bytes:
-    data = os.read(descriptor, min(wanted, _PIECE))
-    if len(data) == wanted:  # nearly always: no second call, no copy
-        return data
-    pieces = [data]
-    got = len(data)
-    while data and got < wanted:
-        if hop is not None:
-            if hop.given_up:
+def _read_exactly(descriptor: int, wanted: int, hop: Hop | None) -> tuple[bytes | mmap, int]:
+    """Return the bytes, and how many of those wanted they are; the rest of a large file's memory holds zeros."""
+    if wanted > _PIECE:
+        return _read_large(descriptor, wanted, hop)
+    data = os.read(descriptor, wanted)
+    while 0 < len(data) < wanted:  # hardly ever
+        more = os.read(descriptor, wanted - len(data))
+        if not more:
+            break
+        data += more
+    return data, len(data)
+
+
+def _read_large(descriptor: int, wanted: int, hop: Hop | None) -> tuple[mmap, int]:
+    memory = mmap(-1, wanted, **_PRIVATE)
+    got = 0
+    with FileIO(descriptor, closefd=False) as file, memoryview(memory) as view:
+        while got < wanted and not (hop is not None and hop.given_up):
+            with view[got : got + _PIECE] as piece:
+                count = file.readinto(piece)
+            if not count:
                 break
-            hop.moved = monotonic()
-        data = os.read(descriptor, min(wanted - got, _PIECE))
-        pieces.append(data)
-        got += len(data)
-    return b"".join(pieces)
+            got += count
+            if hop is not None:
+                hop.moved = monotonic()
+    return memory, got
 
 
 def _mount_is_gone(path: str, devices: Mapping[int, str]) -> OSError | None:

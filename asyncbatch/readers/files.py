@@ -9,19 +9,21 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from mmap import mmap
 from typing import Literal
 
 from asyncbatch._arguments import Size, require_whole, size_in_bytes
 from asyncbatch._errors import ConfigError
 from asyncbatch._mailbox import Mailbox
 from asyncbatch._types import ReadCounters, Sample
-from asyncbatch.readers._first_try import FirstTry, Tell
+from asyncbatch.readers._first_try import FirstTry, GoOn, Tell
+from asyncbatch.readers._flight import Ask
 from asyncbatch.readers._pool import DaemonThreadPool
 from asyncbatch.readers._replicas import Replicas
 from asyncbatch.readers._retrying import read
 from asyncbatch.readers._storage import Policy, Storage
 from asyncbatch.readers._tuning import MOST
-from asyncbatch.readers._whole import Content
+from asyncbatch.readers._whole import Outcome, Room
 
 __all__ = ["FileReader"]
 
@@ -134,38 +136,41 @@ class OpenFileReader:
         self._policy = policy
         self._replicas = Replicas(storages, policy.grace, counters)
 
-    def begin(self, sample: Sample, tell: Tell) -> bool:
+    def begin(self, sample: Sample, room: Room, tell: Tell) -> GoOn | None:
         """Read a sample without a task, as will do for nearly all.
 
         Args:
             sample: What to read.
+            room: What its bytes may take up.
             tell: Called on the event loop with the bytes, or with what is left to be done for them.
 
         Returns:
-            False if that takes a task from the start: `read` it.
+            What there is to be done, if that takes a task from the start.
         """
         storage = self._replicas.preferred
+        go_on = partial(self._read, sample, room)
         if not sample.path or not self._replicas.is_alone or not storage.health.is_up:
-            return False
-        part = self._replicas.part(storage, sample)
-        storage.put(part, FirstTry(sample.path, storage.identities, tell, partial(self.read, sample)))
-        return True
+            return go_on
+        answer = FirstTry(sample.path, storage.identities, tell, go_on)
+        storage.put(Ask(self._replicas.part(storage, sample), answer, room))
+        return None
 
-    async def read(self, sample: Sample, first: Content | Exception | None = None) -> bytes:
+    async def read(self, sample: Sample) -> bytes:
         """Return the sample's bytes.
-
-        Args:
-            sample: What to read.
-            first: What the storage answered to `begin`.
 
         Raises:
             OSError: Opening or reading failed, the path is not a regular file, or holds more than `max_size`.
             FileChanged: It is not what it was, or holds fewer bytes than the sample should have.
             StorageUnresponsive: The storage is away.
         """
+        return bytes(await self._read(sample))
+
+    async def _read(
+        self, sample: Sample, room: Room | None = None, first: Outcome | BaseException | None = None
+    ) -> bytes | mmap:
         if not sample.path:
             raise OSError(errno.EINVAL, "has no path; write Sample(key=..., path=...) in the source")
-        return await read(sample, self._policy, self._replicas, self.counters, first)
+        return await read(sample, self._policy, self._replicas, self.counters, room, first)
 
 
 def _require_seconds(name: str, value: object, *, example: float) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,35 @@ def test_hung_reads_are_given_up(faultfs, on, place):
     assert 1 <= stats.lost_threads <= 8
     fs.release()
     before.assert_same_soon(5.0)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("on", ["open", "read"])
+def test_a_hang_is_found_within_its_deadline_and_a_second(faultfs, on, place):
+    """From the moment when the k-th read hangs, the deadline and one second more pass at most until k are given up."""
+    deadline = 2.0
+    fs = faultfs(100, rules=hangs(PLACES[place], on))
+    hung, given_up, done = [], [], threading.Event()
+    with make_loader(fs.path, 100, reader={"timeout": deadline}, on_error=ab.Skip(8)) as loader:
+
+        def look():
+            while not done.is_set():
+                hung.extend([time.monotonic()] * (fs.count(f"{on} hang") - len(hung)))
+                given_up.extend([time.monotonic()] * (loader.stats().timeouts - len(given_up)))
+                time.sleep(0.01)
+
+        with ThreadPoolExecutor(1) as pool:
+            looking = pool.submit(look)
+            try:
+                indices, errors = read_all(loader)
+                time.sleep(0.1)  # for a last look
+            finally:
+                done.set()
+            looking.result()
+    assert (len(indices), len(errors), len(hung), len(given_up)) == (92, 8, 8, 8)
+    waits = [end - start for start, end in zip(hung, given_up, strict=True)]
+    assert deadline - 0.1 < min(waits)
+    assert max(waits) < deadline + 1.0, waits
 
 
 def test_a_batch_of_nothing_but_hangs(faultfs):
