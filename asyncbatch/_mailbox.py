@@ -41,6 +41,11 @@ class Mailbox:
         self._lazy: deque[_Item] = deque()
         self._announced = False
 
+    @property
+    def put_by(self) -> int:
+        """How many lazy items wait."""
+        return len(self._lazy)
+
     def post(self, deliver: Callable[[T], None], item: T, *, lazily: bool = False) -> None:
         """Have `deliver(item)` called; from any thread. Nothing happens once the loop is closed.
 

@@ -119,7 +119,7 @@ class Pipeline:
             return
         self._decoding.begin(decode_pool)
         self._opening = asyncio.current_task()
-        async with opened(self._stages.reader, self._mailbox) as reader:
+        async with opened(self._stages.reader, self._mailbox, self._wants_more) as reader:
             self._opening = None
             reads = self._reads = None if reader is None else self._reads_of(reader)
             with self._counters.reads.watching(reader):
@@ -237,6 +237,11 @@ class Pipeline:
     def _is_starving(self) -> bool:
         """Whether bytes are needed: batches wait for rows, and decode threads have or will soon have nothing to do."""
         return self._incomplete > 0 and self._decoding.jobs < 2 * self._stages.decode_threads
+
+    def _wants_more(self) -> bool:
+        """Whether less than a batch is read and not decoded yet, so that decoding will wait if reading falters."""
+        enough = max(self._stages.plan.batch_size, 4 * self._stages.decode_threads)
+        return self._reads is None or self._reads.window.waiting + self._mailbox.put_by < enough
 
     def _account(self, done: Done) -> None:
         complete_batch, sizes, seconds = done

@@ -27,10 +27,12 @@ from asyncbatch.stats import Counters
 __all__ = ["Reads", "opened"]
 
 
-def opened(reader: Reader | ReaderFactory | None, mailbox: Mailbox) -> AbstractAsyncContextManager[Reader | None]:
-    """Open a reader for one iteration; ours is told by the mailbox whether anybody waits for what it reads."""
+def opened(
+    reader: Reader | ReaderFactory | None, mailbox: Mailbox, wants_more: Callable[[], bool]
+) -> AbstractAsyncContextManager[Reader | None]:
+    """Open a reader for one iteration; ours is told whether anybody waits for what it reads."""
     if isinstance(reader, FileReader):
-        return reader.open(mailbox)
+        return reader.open(mailbox, wants_more)
     return reader.open() if isinstance(reader, ReaderFactory) else nullcontext(reader)
 
 

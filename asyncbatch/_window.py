@@ -87,11 +87,15 @@ class ReadAheadWindow:
     Args:
         limit: The budget in bytes. A sample larger than all of it passes alone.
         at_first: How many reads are begun before any size is known.
+
+    Attributes:
+        waiting: Samples that arrived and were not released.
     """
 
     def __init__(self, limit: int, at_first: int = _UNKNOWN_AT_FIRST) -> None:
         self._limit = limit
         self._at_first = at_first
+        self.waiting = 0
         self._known = 0  # sizes seen so far
         self._mean = 0.0
         self._variance = 0.0
@@ -160,6 +164,7 @@ class ReadAheadWindow:
 
     def arrive(self, room: Room, size: int) -> None:
         """Hear how large a sample is, which is there now, whatever its room holds."""
+        self.waiting += 1
         self._known += 1
         weight = 1 / min(self._known, _REMEMBERED)
         difference = _cost(size) - self._mean
@@ -173,6 +178,7 @@ class ReadAheadWindow:
 
     def release(self, sizes: Sequence[int]) -> None:
         """Take back the rooms of samples that were decoded, of these sizes."""
+        self.waiting -= len(sizes)
         with self._lock:
             self._held -= sum(map(_cost, sizes))
         self.look()

@@ -35,7 +35,7 @@ class ReadQueue:
     Args:
         pool: The threads.
         tuner: How many hops at once, of how many files.
-        mailbox: From the threads to the loop. Whether what they read is urgent tells whether more reads would help.
+        mailbox: From the threads to the loop.
         max_size: Larger parts are refused, in bytes.
         on_busy: Called when a read is asked for.
         on_landed: Called with each flight that came back in time.
@@ -81,11 +81,6 @@ class ReadQueue:
     def others_wait(self) -> bool:
         """Whether more reads are asked for than may begin."""
         return bool(self._waiting)
-
-    @property
-    def is_the_limit(self) -> bool:
-        """Whether more reads at once would help: others wait for their turn, and somebody waits for what they bring."""
-        return bool(self._waiting) and self._mailbox.is_urgent()
 
     def put(self, ask: Ask, *, at_once: bool = False) -> None:
         """Have something read in its turn; or `at_once`, whatever else is under way or held back."""

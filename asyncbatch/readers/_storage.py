@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from asyncbatch._errors import describe
@@ -58,6 +59,7 @@ class Storage:
         pool: The threads.
         mailbox: From them to the loop.
         counters: What is done is counted here.
+        wants_more: Whether decoding would use up more than it gets.
         has_replica: Whether the same tree is to be had elsewhere, so that nothing needs to wait for this one.
 
     Attributes:
@@ -75,10 +77,12 @@ class Storage:
         mailbox: Mailbox,
         counters: ReadCounters,
         *,
+        wants_more: Callable[[], bool],
         has_replica: bool,
     ) -> None:
         self.root = root
         self._counters = counters
+        self._wants_more = wants_more
         self._policy = policy
         self.latencies = Latencies()
         self.identities = Identities()
@@ -143,7 +147,7 @@ class Storage:
         if flight.results:
             seconds = flight.seconds / len(flight.results)
             self.latencies.add(seconds)
-            self.tuner.landed(seconds, flight.generation, is_the_limit=self._queue.is_the_limit)
+            self.tuner.landed(seconds, flight.generation, is_the_limit=self._queue.others_wait and self._wants_more())
             self._counters.concurrency = self.tuner.limit
         for part, result in zip(flight.parts, flight.results, strict=False):
             self.health.answered(part, result if isinstance(result, Exception) else None)

@@ -7,8 +7,8 @@ changes by itself because the mount became faster or slower. TCP finds its windo
 "Congestion Avoidance and Control", 1988; the use of L: Brakmo and Peterson, "TCP Vegas", 1995).
 
 Two things keep it honest. L is a median, so one read in a hundred that comes seconds late does not count. And only
-reads are looked at that ended while others waited for their turn, and decode threads for bytes: otherwise decoding or
-the caller is the limit, more reads would help nobody, and n stays where it is.
+reads are looked at that ended while others waited for their turn and little lay ready to be decoded: otherwise decoding
+or the caller is the limit, more reads would help nobody, and n stays where it is.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Tuner:
         Args:
             seconds: How long it took a file.
             generation: Of the time when it began.
-            is_the_limit: Whether others wait for their turn, and somebody for what they bring.
+            is_the_limit: Whether others wait for their turn, and decoding for what they bring.
         """
         self._seconds += (seconds - self._seconds) / 8
         self._recover()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -80,11 +80,14 @@ class FileReader:
         object.__setattr__(self, "roots", _roots(self.roots))
 
     @asynccontextmanager
-    async def open(self, mailbox: Mailbox | None = None) -> AsyncGenerator[OpenFileReader, None]:
+    async def open(
+        self, mailbox: Mailbox | None = None, wants_more: Callable[[], bool] = lambda: True
+    ) -> AsyncGenerator[OpenFileReader, None]:
         """Return a context manager that holds the threads; its value reads.
 
         Args:
             mailbox: The pipeline's, which knows whether anybody waits for what is read; None for one of its own.
+            wants_more: Tells whether what is read is used up as fast as it comes, so that reading more at once helps.
         """
         own = Mailbox(asyncio.get_running_loop())
         mailbox = mailbox or own
@@ -109,7 +112,10 @@ class FileReader:
         on_refused = partial(mailbox.post, refused)  # in whichever thread asked for another
         lost = partial(setattr, counters, "lost_threads")
         pool = DaemonThreadPool(most, "asyncbatch-read", on_lost=lost, on_refused=on_refused)
-        storages = [Storage(root, policy, pool, mailbox, counters, has_replica=len(roots) > 1) for root in roots]
+        storages = [
+            Storage(root, policy, pool, mailbox, counters, wants_more=wants_more, has_replica=len(roots) > 1)
+            for root in roots
+        ]
         try:
             yield OpenFileReader(storages, policy, counters)
         finally:
