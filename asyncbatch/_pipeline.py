@@ -44,6 +44,8 @@ _PLANNED_AT_ONCE = 64
 
 _LARGEST_GROUP = 8  # a hop costs some 30 µs: more samples a hop hardly make it cheaper, and end less evenly
 
+_MANY_BATCHES = 16  # read ahead, half a second of decoding or more: they wait behind a late one, not for more reads
+
 _PLAN_CLOSE_TIMEOUT = 1.0  # seconds for a user's source to return; after that its daemon thread is left to itself
 
 
@@ -239,9 +241,12 @@ class Pipeline:
         return self._incomplete > 0 and self._decoding.jobs < 2 * self._stages.decode_threads
 
     def _wants_more(self) -> bool:
-        """Whether less than a batch is read and not decoded yet, so that decoding will wait if reading falters."""
-        enough = max(self._stages.plan.batch_size, 4 * self._stages.decode_threads)
-        return self._reads is None or self._reads.window.waiting + self._mailbox.put_by < enough
+        """Whether more reads would help: little was read ahead, or decoding waits, and not for a late one alone."""
+        if self._reads is None:
+            return True
+        ahead = self._reads.window.waiting + self._mailbox.put_by
+        batch = max(self._stages.plan.batch_size, 4 * self._stages.decode_threads)
+        return ahead < batch or (ahead < _MANY_BATCHES * batch and self._is_starving())
 
     def _account(self, done: Done) -> None:
         complete_batch, sizes, seconds = done

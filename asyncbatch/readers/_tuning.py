@@ -31,7 +31,7 @@ _FAST = 0.001
 _GROUP = 8
 _FAST_HOPS = 2
 
-_WORTH = 0.25  # of the growth in n must be seen in the rate; less is noise, or a queue that grows
+_WORTH = 0.15  # of the growth in n must be seen in the rate; less is noise, or a queue that grows
 _LEAP = 4.0  # while there are few: three steps to a hundred reads, and a first batch as soon
 _GROWTH = 2.0
 _MANY = 32
@@ -63,11 +63,14 @@ class Tuner:
         self._seconds = _FAST  # a file, the mean of late ones: not fast until measured
         self._is_fast = False
         self._times: list[float] = []
+        self._warming = 0  # reads of this generation that are not looked at yet
         self._best = (0, 0.0)  # limit and rate
         self._step = _LEAP  # what the limit was last multiplied with; 1.0 when settled
         self._patience = _PATIENCE
         self._settled_at = 0.0
-        self._next_probe = _PROBE
+        self._next_probe = 1 / _PROBE
+        self._doubts = False  # whether the mount still is what it was
+        self._is_slower = False  # the mount, and it is not known yet whether fewer reads or more of them help
 
     @property
     def limit(self) -> int:
@@ -96,6 +99,9 @@ class Tuner:
         elif self._fixed is None and not is_fast and generation == self.generation and is_the_limit:
             self._times.append(seconds)
             limit = self.limit
+            if self._warming:
+                self._warm_up(limit)
+                return
             # Where a queue builds up at all, it has done so after as many reads as there are at once. Fewer than 32 say
             # little where latencies scatter; but the first steps, from a few reads on, are to be quick ones.
             enough = max(_MANY, limit) if limit > _MANY or self._step != _LEAP else limit // 2
@@ -117,6 +123,15 @@ class Tuner:
             self._ceiling = min(most, 2 * self._ceiling)
             self._scarce_since = monotonic()
 
+    def _warm_up(self, limit: int) -> None:
+        """Let the storage feel how many there are now, unless it is plain already that they are too many."""
+        self._warming -= 1
+        recent = self._times[-_FIRST:]
+        if self._step > 1.0 and len(recent) == _FIRST and limit / median(recent) < self._best[1]:
+            self._too_many()
+        elif not self._warming:
+            self._times.clear()
+
     def _decide(self, limit: int, seconds: float) -> None:
         rate = limit / seconds
         if self._step > 1.0:
@@ -136,6 +151,16 @@ class Tuner:
             self._patience = _PATIENCE
             self._multiply(min(self._step, _GROWTH) if limit >= _MANY else self._step)
         else:
+            self._too_many()
+
+    def _too_many(self) -> None:
+        """Go back to the best number known: after a leap by what was leapt over, after growth see if fewer do."""
+        self._target = self._best[0]
+        if self._step > _GROWTH:
+            self._multiply(self._step / _GROWTH)
+        elif self._step > _PROBE:
+            self._multiply(1 / _PROBE)
+        else:
             self._settle()
 
     def _look_down(self, limit: int, rate: float) -> None:
@@ -146,16 +171,31 @@ class Tuner:
             if limit > _FIRST // 2:
                 self._multiply(self._step)
                 return
+        elif self._is_slower:
+            self._is_slower = False
+            self._target = self._best[0]
+            self._multiply(_GROWTH)
+            return
         self._settle()
 
     def _look_at_settled(self, limit: int, rate: float) -> None:
         expected = self._best[1]
-        if limit != self._best[0] or not expected / _SHIFT < rate < expected * _SHIFT:
-            self._best = (limit, rate)  # the mount became slower or faster: what was learnt of it no longer holds
+        is_another = limit != self._best[0] or not expected / _SHIFT < rate < expected * _SHIFT
+        if is_another and not self._doubts:
+            self._doubts = True  # once may be chance, where latencies scatter
+        elif is_another:
+            # The mount became slower or faster: what was learnt of it no longer holds. If it is slower that may be for
+            # these very reads, so fewer are tried first: that costs a moment, and more of them would cost seconds.
+            self._is_slower = rate < expected
+            self._best = (limit, rate)
             self._patience = _PATIENCE
-            self._multiply(_GROWTH)
-            return
-        self._best = (limit, expected + (rate - expected) / 4)
+            self._multiply(1 / _GROWTH if self._is_slower else _GROWTH)
+        else:
+            self._doubts = False
+            self._best = (limit, expected + (rate - expected) / 4)
+            self._look_around()
+
+    def _look_around(self) -> None:
         # Not all loaders of a cluster at the same time.
         patience = self._patience * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, keeps no secret
         if monotonic() > self._settled_at + patience:
@@ -172,6 +212,7 @@ class Tuner:
 
     def _settle(self) -> None:
         self._step = 1.0
+        self._doubts = False
         self._settled_at = monotonic()
         self._move(self._best[0])
 
@@ -181,6 +222,8 @@ class Tuner:
         self._move(target)
 
     def _move(self, target: int) -> None:
+        # As many as there are at once begin before the storage feels all of them: their latency is still the old one.
+        self._warming = min(target, self._ceiling) if self._best[0] else 0
         self._target = target
         self.generation += 1
         self._times.clear()
