@@ -3,7 +3,7 @@
 `Loader("train.txt", batch_size=32, image_size=(224, 224))` is iterable by `for` and by `async for`.
 """
 
-from asyncbatch import sources
+from asyncbatch import sampling, sources
 from asyncbatch._errors import (
     AsyncbatchError,
     ConfigError,
@@ -14,6 +14,7 @@ from asyncbatch._errors import (
     SampleChanged,
     SampleError,
     SourceError,
+    StateMismatch,
     StorageUnresponsive,
 )
 from asyncbatch._iterator import BatchIterator
@@ -68,8 +69,10 @@ __all__ = [
     "Source",
     "SourceError",
     "Span",
+    "StateMismatch",
     "Stats",
     "StorageUnresponsive",
+    "sampling",
     "sources",
     "train_data",
 ]

@@ -11,7 +11,7 @@ import asyncio
 import atexit
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import aclosing, suppress
 
@@ -19,6 +19,7 @@ from asyncbatch._decode_pool import start_threads
 from asyncbatch._errors import AsyncbatchError, LoaderClosed
 from asyncbatch._handoff import Handoff
 from asyncbatch._pipeline import Pipeline
+from asyncbatch._progress import Progress
 from asyncbatch._stages import Stages
 from asyncbatch.decoders.opencv_threads import single_threaded_opencv
 from asyncbatch.stats import Counters
@@ -40,7 +41,8 @@ class Engine:
 
     Args:
         stages: What the pipeline is made of.
-        epochs: The epochs to run through.
+        begin: Where to begin, and what was delivered already.
+        epochs: How many epochs to run through; None for ever.
         counters: What the iteration did is added here.
 
     Raises:
@@ -48,11 +50,11 @@ class Engine:
         RuntimeError: No further thread can be started.
     """
 
-    def __init__(self, stages: Stages, epochs: Iterable[int], counters: Counters) -> None:
+    def __init__(self, stages: Stages, begin: Progress, epochs: int | None, counters: Counters) -> None:
         self._pid = os.getpid()
         runner = asyncio.Runner(loop_factory=new_event_loop)
         self._loop = loop = runner.get_loop()
-        self._pipeline = pipeline = Pipeline(stages, epochs, counters, loop)
+        self._pipeline = pipeline = Pipeline(stages, begin, epochs, counters, loop)
         self._handoff = Handoff(on_taken=lambda: _call(loop, pipeline.credit))
         self._thread = threading.Thread(
             target=_run,

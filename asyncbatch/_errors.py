@@ -9,6 +9,7 @@ AsyncbatchError
 │   └── DecodeError                 its bytes did not become an array
 ├── StorageUnresponsive             the storage died or fell silent, and did not come back within the grace period
 ├── ErrorLimitExceeded              more samples failed than `on_error` lets pass
+├── StateMismatch (also ValueError) a state that is damaged, or of another order of batches
 └── LoaderClosed                    you closed it; all the others mean that it broke
 """
 
@@ -17,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 __all__ = ["AsyncbatchError", "ConfigError", "DecodeError", "ErrorLimitExceeded", "LoaderClosed", "ReadError",
-           "SampleChanged", "SampleError", "SourceError", "StorageUnresponsive"]  # fmt: skip
+           "SampleChanged", "SampleError", "SourceError", "StateMismatch", "StorageUnresponsive"]  # fmt: skip
 
 
 class AsyncbatchError(Exception):
@@ -87,6 +88,13 @@ class ErrorLimitExceeded(AsyncbatchError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class StateMismatch(AsyncbatchError, ValueError):
+    """A state cannot be resumed: it is damaged, or of another source, seed, sampler or global batch.
+
+    The message names what differs, and what it was and is.
+    """
 
 
 class LoaderClosed(AsyncbatchError):

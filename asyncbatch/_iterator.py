@@ -22,13 +22,12 @@ class BatchIterator:
     """Iterates over batches, by `for` or `async for`, until its epochs end or something ends it."""
 
     def __init__(
-        self, engine: Engine, counters: Counters, hooks: Sequence[Hook], on_epoch: Callable[[int], None]
+        self, engine: Engine, counters: Counters, hooks: Sequence[Hook], on_delivered: Callable[[Batch], None]
     ) -> None:
         self._engine = engine
         self._counters = counters
         self._hooks = hooks
-        self._on_epoch = on_epoch  # called with the number of an epoch when its first batch is delivered
-        self._epoch: int | None = None  # of the last batch
+        self._on_delivered = on_delivered
         self._busy_with: tuple[float, int, int] | None = None  # since when, and with which epoch and step
         self._ended = False  # nothing works for this iterator any more
         self._closed_by: str | None = None  # why, if it was ended before its last batch
@@ -108,9 +107,7 @@ class BatchIterator:
         self._record(Span("wait", asked, now, batch.epoch, batch.step))
         self._counters.batches += 1
         self._counters.samples += len(batch.indices)
-        if batch.epoch != self._epoch:
-            self._epoch = batch.epoch
-            self._on_epoch(batch.epoch)
+        self._on_delivered(batch)
         self._busy_with = perf_counter(), batch.epoch, batch.step
         return batch
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from concurrent.futures import Executor
 from typing import Any
 
@@ -28,11 +28,12 @@ from asyncbatch._leaving import Leaving
 from asyncbatch._mailbox import Mailbox
 from asyncbatch._memory import BatchMemory
 from asyncbatch._planning import PlannedBatch, StandIn, plan_batches
+from asyncbatch._progress import Progress
 from asyncbatch._reads import Reads, opened
 from asyncbatch._stages import Stages
 from asyncbatch._stand_ins import StandIns
 from asyncbatch._tally import ErrorTally
-from asyncbatch._types import Batch, Reader
+from asyncbatch._types import Batch
 from asyncbatch.on_error import Replace, Skip
 from asyncbatch.readers._pool import DaemonThreadPool
 from asyncbatch.stats import Counters
@@ -54,19 +55,25 @@ class Pipeline:
 
     Args:
         stages: What it is made of.
-        epochs: The epochs to run through, without a pause between them.
+        begin: Where to begin, and what was delivered already.
+        epochs: How many epochs to run through, without a pause between them; None for ever.
         counters: What it did is added here.
         loop: The event loop that will run it.
     """
 
     def __init__(
-        self, stages: Stages, epochs: Iterable[int], counters: Counters, loop: asyncio.AbstractEventLoop
+        self,
+        stages: Stages,
+        begin: Progress,
+        epochs: int | None,
+        counters: Counters,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._stages = stages
         self._counters = counters
         self._loop = loop
         self._plan_pool = DaemonThreadPool(1, "asyncbatch-plan")
-        self._plan = plan_batches(stages.source, stages.plan, epochs)
+        self._plan = plan_batches(stages.source, stages.plan, begin.left(epochs))
         # Samples that wait for their batch to open go to the threads in groups, which saves hops; each thread gets two.
         self._group = max(1, min(_LARGEST_GROUP, stages.plan.batch_size // (2 * stages.decode_threads)))
         self._memory = BatchMemory(spare=stages.prefetch)
@@ -75,8 +82,8 @@ class Pipeline:
         # Reading bounds how many planned batches wait to be opened; without it only this queue does.
         self._planned: asyncio.Queue[Assembly | None] = asyncio.Queue(0 if stages.reader else stages.prefetch)
         plan, on_error = stages.plan, stages.on_error
-        samples = min(len(plan.sampler), plan.steps * plan.batch_size)
-        self._tally = ErrorTally(on_error, samples, plan.steps, counters)
+        self._tally = ErrorTally(on_error, plan.samples, plan.steps, counters)
+        self._tally.resume(begin.epoch, begin.delivered, begin.failed)
         self._stand_ins = StandIns(stages, self._tally.allowed, self._plan_pool, loop)
         self._on_failure: OnFailure = (
             self._stand_ins.ask if isinstance(on_error, Replace) else "skip" if isinstance(on_error, Skip) else "raise"
@@ -123,7 +130,9 @@ class Pipeline:
         self._opening = asyncio.current_task()
         async with opened(self._stages.reader, self._mailbox, self._wants_more) as reader:
             self._opening = None
-            reads = self._reads = None if reader is None else self._reads_of(reader)
+            if reader is not None:
+                self._reads = Reads(reader, self._stages, self._counters, self._arrived, self._unreadable, self._fail)
+            reads = self._reads
             with self._counters.reads.watching(reader):
                 producer = asyncio.create_task(self._produce(reads))
                 try:
@@ -144,18 +153,6 @@ class Pipeline:
                     self._forget()
 
     # -- reading ------------------------------------------------------------------------------------------------------
-
-    def _reads_of(self, reader: Reader) -> Reads:
-        stages = self._stages
-        return Reads(
-            reader,
-            stages.read_ahead,
-            stages.hooks,
-            self._counters,
-            on_data=self._arrived,
-            on_failure=self._unreadable,
-            on_crash=self._fail,
-        )
 
     async def _produce(self, reads: Reads | None) -> None:
         try:

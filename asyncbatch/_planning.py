@@ -54,30 +54,34 @@ class StandIn:
     sample: Sample
 
 
-def plan_batches(source: Source, plan: Plan, epochs: Iterable[int]) -> Iterator[PlannedBatch]:
-    """Yield every batch of `epochs` in order; a failing source ends it with a batch that holds the error."""
-    number = 0
-    for epoch in epochs:
-        for step in range(plan.steps):
-            planned = _plan_batch(source, plan, number, epoch, step)
-            yield planned
-            if planned.error is not None:
-                return
-            number += 1
+def plan_batches(source: Source, plan: Plan, batches: Iterable[int]) -> Iterator[PlannedBatch]:
+    """Yield batches by their numbers in all epochs; a failing source ends it with a batch that holds the error."""
+    for number, batch in enumerate(batches):
+        planned = _plan_batch(source, plan, number, *divmod(batch, plan.steps))
+        yield planned
+        if planned.error is not None:
+            return
 
 
 def _plan_batch(source: Source, plan: Plan, number: int, epoch: int, step: int) -> PlannedBatch:
-    indices = plan.indices(epoch, step)
-    samples = []
+    samples: list[Sample] = []
+    indices: Indices = np.empty(0, np.int64)
     try:
+        indices = plan.indices(epoch, step)
         for index in indices.tolist():
             samples.append(_sample_of(source, index))  # noqa: PERF401 - how many there are tells which one failed
         labels = _stack_labels([sample.label for sample in samples])
     except (Exception, CancelledError) as cause:  # noqa: BLE001 - whatever a source raises is reported in its turn
-        where = f"source[{indices[len(samples)]}]" if len(samples) < len(indices) else "the labels of one batch"
+        where = _place(indices, len(samples))
         error = _failed(where, cause)
         return PlannedBatch(number=number, epoch=epoch, step=step, indices=indices, error=error)
     return PlannedBatch(number=number, epoch=epoch, step=step, indices=indices, samples=samples, labels=labels)
+
+
+def _place(indices: Indices, known: int) -> str:
+    if not len(indices):
+        return "the sampler"
+    return f"source[{indices[known]}]" if known < len(indices) else "the labels of one batch"
 
 
 def plan_stand_in(source: Source, seed: int, planned: PlannedBatch, index: int, tried: Sequence[int]) -> StandIn | None:

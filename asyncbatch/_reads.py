@@ -8,7 +8,7 @@ and every read of a reader that has no more than the coroutine `read`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,8 @@ from typing import Any
 from asyncbatch._assembly import Assembly
 from asyncbatch._mailbox import Mailbox
 from asyncbatch._spans import record
-from asyncbatch._types import Hook, Reader, ReaderFactory, Sample
+from asyncbatch._stages import Stages
+from asyncbatch._types import Reader, ReaderFactory, Sample
 from asyncbatch._window import ReadAheadWindow, Room
 from asyncbatch.readers import FileReader
 from asyncbatch.readers._first_try import GoOn
@@ -53,8 +54,7 @@ class Reads:
     Args:
         reader: What reads. It is asked for as many samples at once as it carries out, and as wait in a queue of its
             own.
-        read_ahead: The budget for bytes that are not decoded yet.
-        hooks: Told of every read.
+        stages: What the pipeline is made of.
         counters: What was read is added here.
         on_data: Called with batch, slot and bytes.
         on_failure: Called with batch, slot and error.
@@ -67,24 +67,23 @@ class Reads:
     def __init__(
         self,
         reader: Reader,
-        read_ahead: int,
-        hooks: Sequence[Hook],
+        stages: Stages,
         counters: Counters,
-        *,
         on_data: Callable[[Assembly, int, Any], None],
         on_failure: Callable[[Assembly, int, BaseException], None],
         on_crash: Callable[[BaseException], None],
     ) -> None:
         self._reader: Any = reader
         self._begin = getattr(reader, "begin", None)
-        self._hooks = hooks
+        self._hooks = stages.hooks
         self._counters = counters
         self._on_data = on_data
         self._on_failure = on_failure
         self._on_crash = on_crash
         queue = getattr(reader, "queue", None)
         # A reader without a queue gets at once as many as it says that it carries out: it may wait for them.
-        self.window = ReadAheadWindow(read_ahead) if queue else ReadAheadWindow(read_ahead, reader.concurrency)
+        limit = stages.read_ahead
+        self.window = ReadAheadWindow(limit) if queue else ReadAheadWindow(limit, reader.concurrency)
         self._lanes: asyncio.LifoQueue[int] = asyncio.LifoQueue()
         for lane in range(queue or reader.concurrency):
             self._lanes.put_nowait(lane)

@@ -24,7 +24,8 @@ _logger = logging.getLogger("asyncbatch")
 class _Epoch:
     complete: int = 0  # errors of batches that are complete: they will leave, or one before them raises
     batches: int = 0  # that left
-    errors: list[SampleError] = field(default_factory=list)  # of these
+    earlier: int = 0  # errors of batches that left before the iteration was resumed
+    errors: list[SampleError] = field(default_factory=list)  # of those that left since
 
 
 class ErrorTally:
@@ -46,6 +47,10 @@ class ErrorTally:
         self._epochs: defaultdict[int, _Epoch] = defaultdict(_Epoch)
         self._riding: list[SampleError] = []
 
+    def resume(self, epoch: int, batches: int, failed: int) -> None:
+        """Count in what an epoch had before this iteration."""
+        self._epochs[epoch] = _Epoch(complete=failed, batches=batches, earlier=failed)
+
     def foresee(self, epoch: int, errors: int) -> bool:
         """Hear of a complete batch's errors; return whether the epoch is certain to raise for them."""
         if errors:
@@ -61,8 +66,8 @@ class ErrorTally:
         state = self._epochs[epoch]
         for error in errors:
             state.errors.append(error)
-            if len(state.errors) > self.allowed:
-                raise self._too_many(epoch, state.errors) from error
+            if state.earlier + len(state.errors) > self.allowed:
+                raise self._too_many(epoch, state) from error
             self._note(error)
         state.batches += 1
         if state.batches == self._steps:
@@ -85,10 +90,11 @@ class ErrorTally:
             error.attempts,
         )  # fmt: skip
 
-    def _too_many(self, epoch: int, errors: list[SampleError]) -> ErrorLimitExceeded:
+    def _too_many(self, epoch: int, state: _Epoch) -> ErrorLimitExceeded:
         assert self._on_error != "raise"  # noqa: S101 - then no error comes here
+        errors = state.errors
         return ErrorLimitExceeded(
-            f"{len(errors)} failed samples in epoch {epoch}, which has {self._samples}, are more than "
+            f"{state.earlier + len(errors)} failed samples in epoch {epoch}, which has {self._samples}, are more than "
             f"on_error={self._on_error!r} lets pass; the last was {errors[-1]}; if so many may fail, "
             f"write {self._on_error.more(self._samples)}",
             errors,

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from asyncbatch._arguments import Size, require_whole, size_in_bytes
+from asyncbatch._choices import choose_decoder, choose_reader, usable_cores
 from asyncbatch._engine import Engine
-from asyncbatch._errors import ConfigError, LoaderClosed
+from asyncbatch._errors import LoaderClosed
 from asyncbatch._iterator import BatchIterator, in_thread, on_event_loop
+from asyncbatch._progress import Progress
+from asyncbatch._shard import Shard, as_shard
 from asyncbatch._stages import Stages
-from asyncbatch._types import (
-    Array,
-    Decoder,
-    Hook,
-    Reader,
-    ReaderFactory,
-    Source,
-)
-from asyncbatch.decoders import ImageDecoder, as_decoder
+from asyncbatch._state import restored, to_state
+from asyncbatch._types import Array, Batch, Decoder, Hook, Reader, ReaderFactory, Source
 from asyncbatch.on_error import OnError, require_on_error
-from asyncbatch.readers import FileReader
-from asyncbatch.sampling import Plan, Sequential, Shuffle
+from asyncbatch.sampling import Plan, SamplerLike, Sequential, Shuffle, as_sampler, order_of
 from asyncbatch.sources import as_source
 from asyncbatch.stats import Counters, Stats
 
@@ -52,7 +46,13 @@ class Loader:
             `concurrency`. Default: `FileReader()`.
         shuffle: Draw a new order for each epoch, from `seed` and the epoch's number.
         seed: Where everything random begins. The default is fixed: two runs are alike.
+        sampler: Another order: one of `asyncbatch.sampling`; a sequence of indices, the same in every epoch; or a
+            function of the epoch's number that returns one. Default: the source's order, or a shuffled one.
         drop_last: Leave out an epoch's last batch when it is shorter. The default is to deliver it.
+        shard: (rank, world) where several processes train together: a rank's batches are its part of those of all, and
+            every rank has as many. `batch_size` is a rank's; with `drop_last=False` the first samples fill up a last
+            batch that cannot be shared out evenly. "auto" asks torch.distributed, JAX, or RANK and WORLD_SIZE, whoever
+            knows. Default None: every process has everything.
         prefetch: Batches that are decoded ahead of the caller. 4 cover the jitter of decoding; each costs its memory.
         read_ahead: Budget for bytes read ahead of decoding, in bytes or as "256MB": some 4,000 photographs as
             ImageNet has them, so that one slow file in a hundred stalls nothing.
@@ -80,7 +80,9 @@ class Loader:
         reader: Reader | ReaderFactory | None = None,
         shuffle: bool = False,
         seed: int = 0,
+        sampler: SamplerLike | None = None,
         drop_last: bool = False,
+        shard: Shard = None,
         prefetch: int = 4,
         read_ahead: Size = "256MB",
         decode_threads: int | Literal["auto"] = "auto",
@@ -94,17 +96,18 @@ class Loader:
         if decode_threads != "auto":
             require_whole("decode_threads", decode_threads, least=1, example=2)
         self.source = as_source(source)
-        size = len(self.source)
+        self._sampler = as_sampler(sampler, shuffle=shuffle)
+        order = order_of(self.source, self._sampler, seed)
         # Not isinstance: before Python 3.12 that evaluates every property, and a fingerprint may hash much data.
         take = getattr(self.source, "take", None)
         self._stages = Stages(
             source=self.source,
-            plan=Plan(Shuffle(size, seed) if shuffle else Sequential(size), batch_size, drop_last),
+            plan=Plan(order, batch_size, drop_last, *as_shard(shard)),
             seed=seed,
-            reader=_choose_reader(take is not None, reader),
+            reader=choose_reader(take is not None, reader),
             take=take,
-            decoder=_choose_decoder(take is not None, image_size, decoder),
-            decode_threads=_usable_cores() if decode_threads == "auto" else decode_threads,
+            decoder=choose_decoder(take is not None, image_size, decoder),
+            decode_threads=usable_cores() if decode_threads == "auto" else decode_threads,
             prefetch=prefetch,
             read_ahead=size_in_bytes(read_ahead, "read_ahead"),
             in_order=in_order,
@@ -113,7 +116,8 @@ class Loader:
         )
         self._counters = Counters()
         self._next_epoch = 0
-        self._epoch_was_set = False  # since the last iterator began
+        self._progress = Progress(self._stages.plan.steps)  # of the latest iteration
+        self._resumed: Progress | None = None  # where the next one is to begin, if it was said since
         self._closed = False
         self._lock = threading.RLock()
         self._current: weakref.ref[BatchIterator] | None = None
@@ -121,8 +125,11 @@ class Loader:
     def __repr__(self) -> str:
         stages = self._stages
         parts = [repr(self.source), f"batch_size={stages.plan.batch_size}", f"decoder={stages.decoder!r}"]
-        if isinstance(stages.plan.sampler, Shuffle):
-            parts += ["shuffle=True", f"seed={stages.seed}"]
+        if self._sampler != Sequential():
+            order = "shuffle=True" if self._sampler == Shuffle() else f"sampler={self._sampler!r}"
+            parts += [order, f"seed={stages.seed}"]
+        if stages.plan.world > 1:
+            parts.append(f"shard=({stages.plan.rank}, {stages.plan.world})")
         if stages.on_error != "raise":
             parts.append(f"on_error={stages.on_error!r}")
         return f"Loader({', '.join(parts)})"
@@ -141,7 +148,7 @@ class Loader:
         """Return an iterator over the next `n` epochs that works ahead across their boundaries.
 
         Args:
-            n: How many epochs; None goes on for ever.
+            n: How many epochs; None goes on for ever. What is left of an epoch that is resumed counts as one.
 
         Raises:
             LoaderClosed: The loader was closed.
@@ -151,13 +158,13 @@ class Loader:
         if self._closed:
             raise LoaderClosed("the loader was closed; make a new one to iterate again")
         self._replace_current(None, "a newer iterator of the same loader took its place")
-        first = self._next_epoch
-        self._next_epoch = first + 1
-        self._epoch_was_set = False
-        numbers: Iterable[int] = itertools.count(first) if n is None else range(first, first + n)
-        engine = Engine(self._stages, numbers, self._counters)
+        steps = self._stages.plan.steps
+        begin = self._resumed or Progress(steps, self._next_epoch * steps)
+        self._progress, self._resumed = begin, None
+        self._next_epoch = begin.epoch + 1
+        engine = Engine(self._stages, begin, n, self._counters)
         try:
-            iterator = BatchIterator(engine, self._counters, self._stages.hooks, self._entered)
+            iterator = BatchIterator(engine, self._counters, self._stages.hooks, self._delivered)
             self._replace_current(iterator, "another thread began an iterator of the same loader")
         except BaseException:  # Ctrl-C just here: nobody else would ever stop it
             engine.stop()
@@ -167,8 +174,30 @@ class Loader:
     def set_epoch(self, epoch: int) -> None:
         """Make `epoch` the number of the next iteration's first epoch, whatever is delivered before it begins."""
         require_whole("epoch", epoch, least=0, example=1)
-        self._next_epoch = epoch
-        self._epoch_was_set = True
+        steps = self._stages.plan.steps
+        self._resumed = Progress(steps, epoch * steps)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how far the caller came: every batch that it was given counts, and none that only was prefetched.
+
+        A dict of numbers, texts and lists, as JSON or `torch.save` keep them, under 4 KB.
+        """
+        stages = self._stages
+        return to_state(self._resumed or self._progress, stages.plan, stages.seed, self.source.fingerprint)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Let the next iteration begin after the last batch of a state; an iterator that is alive ends.
+
+        Nothing is replayed, and nothing of what was seen is read. The state may be that of another number of ranks, if
+        all of them together have as large batches as before.
+
+        Raises:
+            StateMismatch: It is damaged, or of another source, seed, sampler or global batch.
+        """
+        stages = self._stages
+        progress = restored(state, stages.plan, stages.seed, self.source.fingerprint)
+        self._replace_current(None, "a state was loaded")
+        self._resumed = progress
 
     def stats(self) -> Stats:
         """Return what the loader did so far."""
@@ -197,9 +226,9 @@ class Loader:
     ) -> None:
         await self.aclose()
 
-    def _entered(self, epoch: int) -> None:
-        if not self._epoch_was_set:
-            self._next_epoch = max(self._next_epoch, epoch + 1)
+    def _delivered(self, batch: Batch) -> None:
+        self._progress.deliver(batch.epoch, batch.step, batch.errors, in_order=self._stages.in_order)
+        self._next_epoch = max(self._next_epoch, batch.epoch + 1)
 
     def _replace_current(self, iterator: BatchIterator | None, why: str, *, wait: bool | None = None) -> None:
         # The lock is held for the exchange alone: a signal handler or a fork may come at any time.
@@ -208,39 +237,3 @@ class Loader:
             self._current = None if iterator is None else weakref.ref(iterator)
         if older is not None:
             older.close(why, wait=not on_event_loop() if wait is None else wait)
-
-
-def _choose_reader(in_memory: bool, reader: Reader | ReaderFactory | None) -> Reader | ReaderFactory | None:
-    if in_memory:
-        if reader is not None:
-            raise ConfigError(f"the source is in memory and nothing is read; leave out reader={reader!r}")
-        return None
-    if reader is None:
-        return FileReader()
-    if not isinstance(reader, Reader | ReaderFactory):
-        raise ConfigError(
-            f"reader must have `async def read(sample) -> bytes` and an int `concurrency`, got {reader!r}; "
-            "write reader=FileReader(concurrency=64)"
-        )
-    return reader
-
-
-def _choose_decoder(
-    in_memory: bool, image_size: int | tuple[int, int] | None, decoder: Decoder | Callable[[bytes], Array] | None
-) -> Decoder | None:
-    if decoder is not None:
-        if image_size is not None:
-            raise ConfigError(
-                f"image_size={image_size!r} is for the default decoder and decoder={decoder!r} was given as well; "
-                "write decoder=ImageDecoder(image_size, ...) alone"
-            )
-        return as_decoder(decoder)
-    if image_size is None and in_memory:
-        return None
-    return ImageDecoder(image_size)
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -146,5 +146,11 @@ SUITES = {
         (ASYNCBATCH, Row("asyncbatch on asyncio", "asyncbatch", (("--event-loop", "asyncio"),))),
     ),
     "overhead": Suite("what the pipeline costs with decoding switched off", (Row("overhead", "overhead"),)),
+    "plan": Suite(
+        "what do orders of 10⁹ samples, a manifest of 10⁷ lines and the end of an epoch cost?",
+        (Row("plan", "plan"),),
+        rounds=3,
+        timeout=300.0,
+    ),
     "breaks": Suite("a thousand loops that break after one batch", (Row("breaks", "breaks"),), rounds=1, timeout=600.0),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -102,3 +103,10 @@ def footprint(_event_loop):
     before = Footprint()
     yield before
     before.assert_same_soon()
+
+
+@pytest.fixture(scope="module")
+def torch():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip("torch", reason="pip install torch==2.13.0")

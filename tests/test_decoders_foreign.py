@@ -175,13 +175,6 @@ def test_an_albumentations_too_old_to_be_seeded():
 
 
 @pytest.fixture(scope="module")
-def torch():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip("torch", reason="pip install torch==2.13.0")
-
-
-@pytest.fixture(scope="module")
 def v2(torch):
     """Import torchvision.transforms.v2.
 

@@ -307,7 +307,7 @@ def test_no_labels_are_none():
         ({"prefetch": 0}, "write prefetch=4"),
         ({"decode_threads": "many"}, "decode_threads must be a whole number of at least 1, got 'many'"),
         ({"read_ahead": "lots"}, "read_ahead must be a size above 0, got 'lots'; write read_ahead=\"256MB\""),
-        ({"batch_size": 101, "drop_last": True}, "drop_last=True leaves no batch: the source has 100 samples"),
+        ({"batch_size": 101, "drop_last": True}, "drop_last=True leaves no batch: an epoch has 100 samples"),
         ({"image_size": (8, 8)}, "write decoder=ImageDecoder(image_size, ...) alone"),
         ({"reader": 64}, "write reader=FileReader(concurrency=64)"),
     ],

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import operator
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from asyncbatch._types import Array, Sample
 from asyncbatch.sources._fingerprint import Digest
@@ -25,16 +27,20 @@ class FileSource:
 
     Attributes:
         root: The folder that relative paths start from, as it was given.
-        paths: The files, relative to `root`, or absolute where the manifest has them so.
+        paths: The files, relative to `root`, or absolute where the manifest has them so. A sequence of texts, which for
+            a long manifest are made as they are asked for.
         labels: (N,) int64 for classes and integers, (N,) floating for floats, (N, K) for K columns; None where there
             are no labels. Read-only.
         class_names: The name of each class index; empty where labels are not named classes.
+        reopen: Makes it again in another process, which is sent this instead of millions of names; None where the
+            names are sent.
     """
 
     root: str
-    paths: tuple[str, ...]
+    paths: Sequence[str]
     labels: Array | None = None
     class_names: tuple[str, ...] = ()
+    reopen: Callable[[], FileSource] | None = None
 
     def __post_init__(self) -> None:
         if self.labels is not None:
@@ -57,6 +63,11 @@ class FileSource:
         digest.texts(self.class_names)
         return digest.text()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.reopen is not None:
+            return self.reopen, ()
+        return _made, (self.root, self.paths, self.labels, self.class_names)
+
     def __repr__(self) -> str:
         if self.class_names:
             shown = ", ".join(self.class_names[:3]) + (", …" if len(self.class_names) > 3 else "")
@@ -66,3 +77,7 @@ class FileSource:
         else:
             labels = f"labels {self.labels.shape} {self.labels.dtype}"
         return f"FileSource({self.root!r}, {len(self):,} pictures, {labels})"
+
+
+def _made(root: str, paths: Sequence[str], labels: Array | None, class_names: tuple[str, ...]) -> FileSource:
+    return FileSource(root=root, paths=paths, labels=labels, class_names=class_names)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from asyncbatch._types import Array
+from asyncbatch.sources._plain import TextColumn
 
 __all__ = ["Digest"]
 
@@ -23,6 +24,10 @@ class Digest:
     def texts(self, texts: Sequence[str]) -> None:
         """Add strings that hold no NUL character."""
         self._hash.update(f"{len(texts)} texts".encode())
+        if isinstance(texts, TextColumn):
+            for piece in texts.joined():
+                self._hash.update(piece)
+            return
         for start in range(0, len(texts), _CHUNK):
             # surrogatepass: file names that are no valid text carry lone surrogates.
             self._hash.update("\0".join((*texts[start : start + _CHUNK], "")).encode("utf-8", "surrogatepass"))

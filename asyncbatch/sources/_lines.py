@@ -5,13 +5,13 @@ from __future__ import annotations
 import codecs
 import stat
 from dataclasses import dataclass
-from functools import partial
+from io import BytesIO
 from pathlib import Path
 
 from asyncbatch._errors import SourceError
 from asyncbatch.sources._paths import file_mode
 
-__all__ = ["Lines", "read_lines", "shortened"]
+__all__ = ["Lines", "read_text", "shortened", "split_lines"]
 
 _HEAD_BYTES = 1 << 16  # binary formats show what they are within far less
 _LINE_BYTES = 1 << 20  # room for a vector of 50,000 floats; a longer line is another kind of file
@@ -44,14 +44,12 @@ class Lines:
         )
 
 
-def read_lines(file: str) -> Lines:
-    """Read the lines of `file` that are neither blank nor comments, which begin with "#".
-
-    Lines end in LF or CR LF; the text is UTF-8, with or without byte order mark.
+def read_text(file: str) -> bytes:
+    """Read a text file.
 
     Raises:
-        SourceError: It is not a regular file, cannot be read, is no UTF-8 text, or has a line of over 1 MiB. A binary
-            file is refused without reading on.
+        SourceError: It is not a regular file, cannot be read, or is plainly no UTF-8 text. A binary file is refused
+            without reading on.
     """
     mode = file_mode(file)
     if stat.S_ISDIR(mode):
@@ -61,27 +59,34 @@ def read_lines(file: str) -> Lines:
     if not stat.S_ISREG(mode):  # opening a pipe would wait for its other end
         raise SourceError(f"{file!r} is a pipe or a device; write the lines to a file first and give that")
     try:
-        return _read(file)
+        with Path(file).open("rb") as stream:
+            _refuse_binary(file, stream.read(_HEAD_BYTES))
+            stream.seek(0)
+            return stream.read()
     except OSError as error:
         raise SourceError(f"{file!r} cannot be read: {error.strerror}") from error
 
 
-def _read(file: str) -> Lines:
+def split_lines(file: str, data: bytes) -> Lines:
+    """Find the lines of a text that are neither blank nor comments, which begin with "#".
+
+    Lines end in LF or CR LF; the text is UTF-8, with or without byte order mark.
+
+    Raises:
+        SourceError: It is no UTF-8 text, or has a line of over 1 MiB.
+    """
     lines = Lines(file, [], [])
-    with Path(file).open("rb") as stream:
-        _refuse_binary(file, stream.read(_HEAD_BYTES))
-        stream.seek(0)
-        for number, line in enumerate(iter(partial(stream.readline, _LINE_BYTES + 1), b""), start=1):
-            if len(line) > _LINE_BYTES:
-                raise SourceError(
-                    f"{file}, line {number}: longer than {_LINE_BYTES:,} bytes, so that this seems to be another kind "
-                    "of file. A manifest has a picture and its label on each line: cat.jpg 3"
-                )
-            text = _decoded(file, number, line)
-            start = text.lstrip(" \t")
-            if start and not start.startswith("#"):
-                lines.numbers.append(number)
-                lines.texts.append(text)
+    for number, line in enumerate(BytesIO(data), start=1):
+        if len(line) > _LINE_BYTES:
+            raise SourceError(
+                f"{file}, line {number}: longer than {_LINE_BYTES:,} bytes, so that this seems to be another kind "
+                "of file. A manifest has a picture and its label on each line: cat.jpg 3"
+            )
+        text = _decoded(file, number, line)
+        start = text.lstrip(" \t")
+        if start and not start.startswith("#"):
+            lines.numbers.append(number)
+            lines.texts.append(text)
     return lines
 
 

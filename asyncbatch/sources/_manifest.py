@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from numpy.typing import DTypeLike
 
 from asyncbatch._errors import ConfigError, SourceError
 from asyncbatch.sources._columns import SEPARATORS, choose_columns, detect_separator, split
 from asyncbatch.sources._files import FileSource
 from asyncbatch.sources._labels import check_class_names, check_label_dtype, from_text
-from asyncbatch.sources._lines import Lines, read_lines
+from asyncbatch.sources._lines import Lines, read_text, split_lines
 from asyncbatch.sources._paths import file_mode, path_text
+from asyncbatch.sources._plain import classes, integers, read_plain
 
 __all__ = ["manifest"]
+
+_HEAD = 100  # lines that say which column is what
 
 
 def manifest(
@@ -72,7 +77,14 @@ def manifest(
     dtype = check_label_dtype(label_dtype)
     if separator not in ("auto", *SEPARATORS):
         raise ConfigError(f"separator must be 'auto', ' ', '\\t', ',' or ';', got {separator!r}")
-    lines = read_lines(name)
+    data = read_text(name)
+    if names is None and dtype is None:
+        reopen = Reopened(str(Path(name).absolute()), folder, separator, path_column, label_columns, _mark(name))
+        source = _plain(name, data, folder, reopen)
+        if source is not None:
+            return source
+    lines = split_lines(name, data)
+    del data
     if not lines.texts:
         raise SourceError(f"{name!r} lists no pictures: every line of it is blank or a comment")
 
@@ -94,6 +106,66 @@ def manifest(
         return FileSource(root=folder, paths=tuple(paths))
     labels, names = from_text([column(place) for place in columns.labels], names, dtype, lines.error)
     return FileSource(root=folder, paths=tuple(paths), labels=labels, class_names=names)
+
+
+@dataclass(frozen=True, slots=True)
+class Reopened:
+    """A manifest, as another process makes it again."""
+
+    file: str
+    root: str
+    separator: str
+    path_column: str | int | None
+    label_columns: str | int | Sequence[str | int] | None
+    mark: tuple[int, int]
+
+    def __call__(self) -> FileSource:
+        if _mark(self.file) != self.mark:
+            raise SourceError(f"{self.file!r} was written to since it was opened; open it again in every process")
+        source = manifest(
+            self.file, separator=self.separator, path_column=self.path_column, label_columns=self.label_columns
+        )
+        return replace(source, root=self.root, reopen=self)
+
+
+def _mark(file: str) -> tuple[int, int]:
+    """Return size and time of change, in ns."""
+    status = os.stat(file)  # noqa: PTH116 - a text throughout
+    return status.st_size, status.st_mtime_ns
+
+
+def _plain(name: str, data: bytes, folder: str, reopen: Reopened) -> FileSource | None:
+    """Make the source of a plain manifest; None if it is not plain, or something is wrong with it."""
+    lines = read_plain(data)
+    if lines is None or b"://" in data:
+        return None
+    texts = lines.head(_HEAD)
+    head = Lines(name, [*range(1, len(texts) + 1)], texts)
+    try:
+        separator = detect_separator(head, reopen.path_column) if reopen.separator == "auto" else reopen.separator
+        rows = split(head, separator)
+        chosen = choose_columns(head, rows, reopen.path_column, reopen.label_columns)
+    except (ConfigError, SourceError):
+        return None  # the reader of lines says so with the right number of the line
+    width = len(rows[0])
+    if separator == " " and {chosen.path, *chosen.labels} != {*range(width)}:
+        return None  # what is in columns that are left out may be part of a path with blanks
+    lines = lines.after(chosen.header)
+    fields = lines.columns(separator, width) if len(lines.starts) else None
+    if fields is None:
+        return None
+    paths = lines.texts(fields[chosen.path])
+    if not chosen.labels:
+        return FileSource(root=folder, paths=paths, reopen=reopen)
+    columns = [integers(lines, fields[place]) for place in chosen.labels]
+    numbers = [column for column in columns if column is not None]
+    if len(numbers) == len(columns):
+        labels = numbers[0] if len(numbers) == 1 else np.stack(numbers, axis=1)
+        return FileSource(root=folder, paths=paths, labels=labels, reopen=reopen)
+    words = classes(lines, fields[chosen.labels[0]]) if len(columns) == 1 else None
+    if words is None:
+        return None
+    return FileSource(root=folder, paths=paths, labels=words[0], class_names=words[1], reopen=reopen)
 
 
 def _root(file: str, root: str | os.PathLike[str] | None) -> str:
