@@ -148,8 +148,8 @@ async def _drain(pipeline: Pipeline, decode_pool: Executor, handoff: Handoff) ->
     error: BaseException | None = None
     try:
         async with aclosing(pipeline.batches(decode_pool)) as batches:
-            async for batch in batches:
-                handoff.put(batch)
+            async for delivery in batches:
+                handoff.put(delivery)
     except BaseException as caught:  # noqa: BLE001 - it is the caller's, in its turn
         error = _in_words(caught)
         if isinstance(error, AsyncbatchError):

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from asyncbatch._types import Batch
+from asyncbatch._progress import Delivery
 
 __all__ = ["Handoff"]
 
@@ -36,12 +36,12 @@ class Handoff:
     def __init__(self, on_taken: Callable[[], None]) -> None:
         self._on_taken = on_taken
         self._changed = threading.Condition(threading.Lock())
-        self._batches: deque[Batch] = deque()
+        self._batches: deque[Delivery] = deque()
         self._error: BaseException | None = None
         self._ended = False
         self._waiters: list[_Waiter] = []
 
-    def put(self, batch: Batch) -> None:
+    def put(self, batch: Delivery) -> None:
         """Append a batch. Batches that come after the end are dropped."""
         with self._changed:
             if not self._ended:
@@ -59,7 +59,7 @@ class Handoff:
                 self._error = error
             self._wake()
 
-    def get(self) -> Batch | None:
+    def get(self) -> Delivery | None:
         """Wait for the next batch, blocking this thread."""
         with self._changed:
             while not self._ready():
@@ -67,7 +67,7 @@ class Handoff:
             batch = self._take()
         return self._taken(batch)
 
-    async def aget(self) -> Batch | None:
+    async def aget(self) -> Delivery | None:
         """Wait for the next batch on the running loop. When cancelled, it has taken nothing."""
         loop = asyncio.get_running_loop()
         while True:
@@ -87,7 +87,7 @@ class Handoff:
     def _ready(self) -> bool:
         return bool(self._batches) or self._ended
 
-    def _take(self) -> Batch | None:
+    def _take(self) -> Delivery | None:
         if self._batches:
             return self._batches.popleft()
         if self._error is not None:
@@ -98,7 +98,7 @@ class Handoff:
                 del error  # its traceback holds this frame: no cycle, which would keep the caller's iterator alive
         return None
 
-    def _taken(self, batch: Batch | None) -> Batch | None:
+    def _taken(self, batch: Delivery | None) -> Delivery | None:
         if batch is not None:
             self._on_taken()
         return batch

@@ -11,6 +11,7 @@ from typing import Self
 
 from asyncbatch._engine import Engine
 from asyncbatch._errors import LoaderClosed
+from asyncbatch._progress import Delivery
 from asyncbatch._types import Batch, Hook, Span
 from asyncbatch.readers._pool import DaemonThreadPool
 from asyncbatch.stats import Counters
@@ -22,13 +23,15 @@ class BatchIterator:
     """Iterates over batches, by `for` or `async for`, until its epochs end or something ends it."""
 
     def __init__(
-        self, engine: Engine, counters: Counters, hooks: Sequence[Hook], on_delivered: Callable[[Batch], None]
+        self, engine: Engine, counters: Counters, hooks: Sequence[Hook], on_delivered: Callable[[Delivery | None], None]
     ) -> None:
         self._engine = engine
         self._counters = counters
         self._hooks = hooks
-        self._on_delivered = on_delivered
+        self._on_delivered = on_delivered  # with None at the end of the last epoch
         self._busy_with: tuple[float, int, int] | None = None  # since when, and with which epoch and step
+        self._failed = False  # it ended by an error
+        self._is_done = False  # it came to its end
         self._ended = False  # nothing works for this iterator any more
         self._closed_by: str | None = None  # why, if it was ended before its last batch
         self._finalizer = weakref.finalize(self, _finalize, engine)
@@ -42,34 +45,38 @@ class BatchIterator:
     def __next__(self) -> Batch:
         start = perf_counter()
         try:
-            batch = self._engine.handoff.get()
+            delivery = self._engine.handoff.get()
         except BaseException:  # Ctrl-C too: its traceback may keep this iterator alive for long
+            self._failed = True
             self._release()
             raise
-        if batch is None:
+        if delivery is None:
             self._check_closed()
             self._release()
+            self._end()
             raise StopIteration
-        return self._delivered(batch, start)
+        return self._delivered(delivery, start)
 
     async def __anext__(self) -> Batch:
         start = perf_counter()
         try:
             await asyncio.sleep(0)  # let the caller's other tasks run even if every batch is there already
-            batch = await self._engine.handoff.aget()
+            delivery = await self._engine.handoff.aget()
         except asyncio.CancelledError:
             # By a time-out, say: nothing was taken, and `anext` may be tried again. asyncio may keep a cancelled task's
             # error, and with it this frame, long after the task: it must not keep the iterator alive.
             del self
             raise
         except BaseException:
+            self._failed = True
             self._release(wait=False)  # waiting could be cancelled, and the error would be lost with it
             raise
-        if batch is None:
+        if delivery is None:
             self._check_closed()
             self._release(wait=False)
+            self._end()
             raise StopAsyncIteration
-        return self._delivered(batch, start)
+        return self._delivered(delivery, start)
 
     def close(self, why: str = "it was closed", *, wait: bool = True) -> None:
         """End the background work of this iteration; the loader can be iterated again.
@@ -97,8 +104,14 @@ class BatchIterator:
         if self._closed_by is not None:
             raise LoaderClosed(f"this iterator has no more batches: {self._closed_by}")
 
-    def _delivered(self, batch: Batch, asked: float) -> Batch:
+    def _end(self) -> None:
+        if not self._failed and not self._is_done:
+            self._is_done = True
+            self._on_delivered(None)
+
+    def _delivered(self, delivery: Delivery, asked: float) -> Batch:
         now = perf_counter()
+        batch = delivery.batch
         if self._busy_with is not None:
             since, epoch, step = self._busy_with
             self._counters.compute_seconds += asked - since
@@ -107,7 +120,7 @@ class BatchIterator:
         self._record(Span("wait", asked, now, batch.epoch, batch.step))
         self._counters.batches += 1
         self._counters.samples += len(batch.indices)
-        self._on_delivered(batch)
+        self._on_delivered(delivery)
         self._busy_with = perf_counter(), batch.epoch, batch.step
         return batch
 

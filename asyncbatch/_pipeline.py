@@ -28,12 +28,11 @@ from asyncbatch._leaving import Leaving
 from asyncbatch._mailbox import Mailbox
 from asyncbatch._memory import BatchMemory
 from asyncbatch._planning import PlannedBatch, StandIn, plan_batches
-from asyncbatch._progress import Progress
+from asyncbatch._progress import Delivery, Passed, Progress
 from asyncbatch._reads import Reads, opened
 from asyncbatch._stages import Stages
 from asyncbatch._stand_ins import StandIns
 from asyncbatch._tally import ErrorTally
-from asyncbatch._types import Batch
 from asyncbatch.on_error import Replace, Skip
 from asyncbatch.readers._pool import DaemonThreadPool
 from asyncbatch.stats import Counters
@@ -89,6 +88,7 @@ class Pipeline:
             self._stand_ins.ask if isinstance(on_error, Replace) else "skip" if isinstance(on_error, Skip) else "raise"
         )
         self._leaving = Leaving(stages.in_order, on_drained=self._stand_ins.end)
+        self._passed: list[Passed] = []  # since the last delivery
         self._doomed = False  # a batch will raise in its turn, and none that is not planned yet will be delivered
         self._crash: BaseException | None = None
         self._stopped = False
@@ -113,7 +113,7 @@ class Pipeline:
             if self._opening is not None:
                 self._opening.cancel()
 
-    async def batches(self, decode_pool: Executor) -> AsyncGenerator[Batch, None]:
+    async def batches(self, decode_pool: Executor) -> AsyncGenerator[Delivery, None]:
         """Yield the batches until the last one, or until `stop`.
 
         Args:
@@ -138,9 +138,9 @@ class Pipeline:
                 try:
                     kind: RowKind | None = None
                     while (assembly := await self._leaving.next()) is not None and not self._stopped:
-                        if (batch := self._finished(assembly, kind)) is not None:
-                            kind = batch.images.shape[1:], batch.images.dtype
-                            yield batch
+                        if (delivery := self._finished(assembly, kind)) is not None:
+                            kind = delivery.batch.images.shape[1:], delivery.batch.images.dtype
+                            yield delivery
                     if self._crash is not None:
                         raise self._crash
                 finally:
@@ -230,7 +230,7 @@ class Pipeline:
             elif self._stages.reader is None:
                 self._decoding.fill(assembly)
             if self._reads is not None:
-                self._reads.window.look()
+                self._reads.window.opened(assembly)
             self._mailbox.open()  # what came for this batch is urgent now
 
     def _is_starving(self) -> bool:
@@ -268,16 +268,20 @@ class Pipeline:
         self._doomed = self._doomed or assembly.will_raise or too_many
         self._leaving.complete(assembly)
 
-    def _finished(self, assembly: Assembly, kind: RowKind | None) -> Batch | None:
+    def _finished(self, assembly: Assembly, kind: RowKind | None) -> Delivery | None:
         """Return the batch as it is delivered; None when nothing is left of it."""
         self._tally.let_pass(assembly.planned.epoch, assembly.seating.failures)
         batch = assembly.finish(kind)
-        if batch is not None:
-            batch.errors = self._tally.to_report()
-            self._counters.replaced += assembly.seating.replaced
-        elif assembly.is_open:
-            self._credits.release()  # nobody will take it
-        return batch
+        failed = tuple(error.index for error in assembly.seating.failures)
+        self._passed.append(Passed(assembly.planned.epoch, assembly.planned.step, failed))
+        if batch is None:
+            if assembly.is_open:
+                self._credits.release()  # nobody will take it
+            return None
+        batch.errors = self._tally.to_report()
+        self._counters.replaced += assembly.seating.replaced
+        passed, self._passed = self._passed, []
+        return Delivery(batch, tuple(passed))
 
     def _fail(self, error: BaseException) -> None:
         """End the iteration for an error that is no sample's: a hook's, or a mistake of this library."""

@@ -4,22 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
+from typing import NamedTuple
 
-from asyncbatch._errors import SampleError
+from asyncbatch._types import Batch
 
-__all__ = ["Progress"]
+__all__ = ["Delivery", "Passed", "Progress"]
 
-_KEPT = 64  # skipped samples of an epoch that a state names; it counts all of them
+_KEPT = 64  # failed samples of an epoch that a state names; it counts all of them
+
+
+class Passed(NamedTuple):
+    """A batch that is done with.
+
+    Attributes:
+        epoch: Its epoch.
+        step: Its place there.
+        failed: The indices of its samples, and stand-ins, that failed and were let pass.
+    """
+
+    epoch: int
+    step: int
+    failed: tuple[int, ...]
+
+
+class Delivery(NamedTuple):
+    """What the caller is given.
+
+    Attributes:
+        batch: The batch.
+        passed: It, and before it those since the one before of which nothing was left.
+    """
+
+    batch: Batch
+    passed: tuple[Passed, ...]
 
 
 class Progress:
-    """The batches that were delivered. They are numbered through all epochs, `steps` an epoch.
+    """The batches that are done with. They are numbered through all epochs, `steps` an epoch.
 
     Args:
         steps: Batches an epoch.
-        first: The first batch that was not delivered.
-        ahead: Batches after it that were, as half-open ranges.
-        skipped: Indices of the samples that were skipped or replaced in the epoch of `first`, as far as they are known.
+        first: The first batch that is not done with.
+        ahead: Batches after it that are, as half-open ranges.
+        skipped: Indices of the samples that failed in the epoch of `first`, as far as they are known.
         failed: How many there were.
 
     Attributes:
@@ -37,13 +64,16 @@ class Progress:
         self.first = first
         self._steps = steps
         self._ahead = {number for start, stop in ahead for number in range(start, stop)}
-        self._epoch = first // steps  # that the next two are of
-        self._skipped = list(skipped)
-        self._failed = failed
+        # Batches of which nothing was left, until those before them are done with. A state does not tell of them: there
+        # can be thousands, as they wait for no caller; a resumed run finds out again.
+        self._vanished: dict[int, Passed] = {}
+        self._last: int | None = None  # where the iteration ends, past its last batch
+        self._failed = {self.epoch: failed}  # by epoch
+        self._skipped = {self.epoch: list(skipped)}
 
     @property
     def epoch(self) -> int:
-        """The epoch of the first batch that was not delivered."""
+        """The epoch of the first batch that is not done with."""
         return self.first // self._steps
 
     @property
@@ -52,23 +82,23 @@ class Progress:
         return self.first % self._steps
 
     @property
-    def skipped(self) -> list[int]:
+    def skipped(self) -> Sequence[int]:
         """The indices of samples that failed in that epoch, the first few."""
-        return self._skipped if self._epoch == self.epoch else []
+        return self._skipped.get(self.epoch, ())
 
     @property
     def failed(self) -> int:
         """How many failed."""
-        return self._failed if self._epoch == self.epoch else 0
+        return self._failed.get(self.epoch, 0)
 
     @property
     def delivered(self) -> int:
-        """How many batches of that epoch were delivered."""
+        """How many batches of that epoch are done with."""
         end = (self.epoch + 1) * self._steps
         return self.step + sum(number < end for number in self._ahead)
 
     def ahead(self) -> list[list[int]]:
-        """Return the batches after the first that were delivered, as half-open ranges from it."""
+        """Return the batches after the first that are done with, as half-open ranges from it."""
         ranges: list[list[int]] = []
         for number in sorted(self._ahead):
             offset = number - self.first
@@ -81,28 +111,36 @@ class Progress:
     def left(self, epochs: int | None) -> Iterator[int]:
         """Yield the batches to come up to the end of so many epochs, this one included; None: for ever."""
         done = frozenset(self._ahead)
-        numbers = count(self.first) if epochs is None else range(self.first, (self.epoch + epochs) * self._steps)
+        self._last = None if epochs is None else (self.epoch + epochs) * self._steps
+        numbers = count(self.first) if self._last is None else range(self.first, self._last)
         return (number for number in numbers if number not in done)
 
-    def deliver(self, epoch: int, step: int, errors: Sequence[SampleError], *, in_order: bool) -> None:
-        """Hear of a batch that the caller has now.
+    def deliver(self, passed: Sequence[Passed]) -> None:
+        """Hear of a batch that the caller has, the last of these; of those before it nothing was left."""
+        *vanished, delivered = passed
+        self._vanished.update((one.epoch * self._steps + one.step, one) for one in vanished)
+        self._ahead.add(delivered.epoch * self._steps + delivered.step)
+        self._note(delivered)
+        self._advance()
 
-        Args:
-            epoch: Its epoch.
-            step: Its place there.
-            errors: What was let pass since the one before.
-            in_order: Those before it are done with, too: the caller has them, or all of their samples were skipped.
-        """
-        number = epoch * self._steps + step
-        if errors:
-            if self._epoch != epoch:
-                self._epoch, self._skipped, self._failed = epoch, [], 0
-            self._skipped += [error.index for error in errors][: _KEPT - len(self._skipped)]
-            self._failed += len(errors)
-        if in_order:
-            self.first = number + 1
-            return
-        self._ahead.add(number)
-        while self.first in self._ahead:
-            self._ahead.remove(self.first)
+    def finish(self) -> None:
+        """Hear that the iteration came to its end."""
+        if self._last is not None:
+            self._ahead.update(range(self.first, self._last))
+            self._advance()
+
+    def _note(self, one: Passed) -> None:
+        if one.failed:
+            self._failed[one.epoch] = self._failed.get(one.epoch, 0) + len(one.failed)
+            known = self._skipped.setdefault(one.epoch, [])
+            known += one.failed[: _KEPT - len(known)]
+
+    def _advance(self) -> None:
+        while self.first in self._ahead or self.first in self._vanished:
+            if (vanished := self._vanished.pop(self.first, None)) is not None:
+                self._note(vanished)
+            self._ahead.discard(self.first)
             self.first += 1
+        for epoch in [epoch for epoch in self._failed if epoch < self.epoch]:
+            del self._failed[epoch]
+            self._skipped.pop(epoch, None)

@@ -8,6 +8,7 @@ and every read of a reader that has no more than the coroutine `read`.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from asyncbatch._types import Reader, ReaderFactory, Sample
 from asyncbatch._window import ReadAheadWindow, Room
 from asyncbatch.readers import FileReader
 from asyncbatch.readers._first_try import GoOn
+from asyncbatch.readers.files import OpenFileReader
 from asyncbatch.stats import Counters
 
 __all__ = ["Reads", "opened"]
@@ -74,19 +76,21 @@ class Reads:
         on_crash: Callable[[BaseException], None],
     ) -> None:
         self._reader: Any = reader
-        self._begin = getattr(reader, "begin", None)
+        # Others may have words of their own for other things.
+        self._begin = reader.begin if isinstance(reader, OpenFileReader) else None
         self._hooks = stages.hooks
         self._counters = counters
         self._on_data = on_data
         self._on_failure = on_failure
         self._on_crash = on_crash
-        queue = getattr(reader, "queue", None)
+        queue = reader.queue if isinstance(reader, OpenFileReader) else None
         # A reader without a queue gets at once as many as it says that it carries out: it may wait for them.
         limit = stages.read_ahead
         self.window = ReadAheadWindow(limit) if queue else ReadAheadWindow(limit, reader.concurrency)
         self._lanes: asyncio.LifoQueue[int] = asyncio.LifoQueue()
         for lane in range(queue or reader.concurrency):
             self._lanes.put_nowait(lane)
+        self._more_lanes = itertools.count(self._lanes.qsize())
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -105,7 +109,9 @@ class Reads:
             room = self.window.reserve_now(sample.length, assembly, order)
         else:
             room = await self.window.reserve(sample.length, assembly, order)
-        read = _Read(assembly, slot, room, await self._lanes.get(), perf_counter())
+        # Lanes tell reads apart that are under way together, and bound them; a stand-in may not wait for one either.
+        lane = next(self._more_lanes) if at_once and self._lanes.empty() else await self._lanes.get()
+        read = _Read(assembly, slot, room, lane, perf_counter())
         if self._begin is None:
             go_on: GoOn | None = partial(self._reader.read, sample)
         else:
@@ -120,6 +126,7 @@ class Reads:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        self.window.close()
 
     def _hear(self, read: _Read, data: Any, go_on: GoOn | None) -> None:
         """Take the bytes of a read that was begun, or go on with one that did not simply succeed."""

@@ -49,9 +49,10 @@ def _of_torch() -> tuple[int, int] | None:
 
 
 def _of_jax() -> tuple[int, int] | None:
-    """Ask JAX, if the caller has it; there is more than one process only after `jax.distributed.initialize`."""
+    """Ask JAX, if the caller has it and has initialised it for several processes. To ask before would initialise it."""
     jax: Any = sys.modules.get("jax")
-    if jax is None or not hasattr(jax, "process_count") or jax.process_count() == 1:
+    is_initialized = getattr(getattr(jax, "distributed", None), "is_initialized", None)
+    if is_initialized is None or not is_initialized():
         return None
     return jax.process_index(), jax.process_count()
 

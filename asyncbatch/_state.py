@@ -17,8 +17,7 @@ _MOST = 2**53  # whole numbers that every JSON reader keeps
 _MOST_RANGES = 1000  # and so many batches ahead: a state is a few hundred bytes, and what is larger is none
 _MOST_AHEAD = 10**6
 
-_COUNTS = ("epoch", "step", "failed")
-_TEXTS = ("source", "sampler")
+_COUNTS = ("epoch", "step", "failed", "rank", "world")
 
 
 def to_state(progress: Progress, plan: Plan, seed: int, source: str) -> dict[str, Any]:
@@ -37,6 +36,8 @@ def to_state(progress: Progress, plan: Plan, seed: int, source: str) -> dict[str
         "ahead": progress.ahead(),
         "failed": progress.failed,
         "skipped": list(progress.skipped),
+        "rank": plan.rank,
+        "world": plan.world,
         **_identity(plan, seed, source),
     }
 
@@ -69,6 +70,14 @@ def restored(state: object, plan: Plan, seed: int, source: str) -> Progress:
         )
     if state["step"] >= plan.steps:
         raise _broken("step", state["step"], f"below the {plan.steps} batches of an epoch")
+    if state["ahead"] and (state["rank"], state["world"]) != (plan.rank, plan.world):
+        was, now = (
+            f"rank {rank} of {world}" for rank, world in ((state["rank"], state["world"]), (plan.rank, plan.world))
+        )
+        raise StateMismatch(
+            f"the state is of {was} with in_order=False, and this is {now}: which batches came early is a rank's own. "
+            "Resume each rank from its own state"
+        )
     first = state["epoch"] * plan.steps + state["step"]
     ahead = [(first + start, first + stop) for start, stop in state["ahead"]]
     return Progress(plan.steps, first, ahead, state["skipped"], state["failed"])
@@ -96,7 +105,7 @@ def _identity(plan: Plan, seed: int, source: str) -> dict[str, Any]:
 
 
 def _check_form(state: Mapping[Any, Any]) -> None:
-    for name in ("epoch", "step", "failed", "ahead", "skipped", *_WORDS):
+    for name in (*_COUNTS, "ahead", "skipped", *_WORDS):
         if name not in state:
             raise StateMismatch(f"the state has no {name!r}, so that it is no state or was damaged")
     for name in _COUNTS:

@@ -10,8 +10,9 @@ known: they count as a deviation more than the mean. Where all pictures are alik
 
 That decides how many are asked for. What is held is exact where the reader claims each file's size before it reads it:
 one that does not fit any more is put off. Those that were put off have the first claim to what becomes free. A batch
-that is open waits for nobody else's bytes, while others wait for it; so what it lacks may go over the budget, one file
-at a time. Therefore the budget is kept but for the largest file, and nothing can wait for itself.
+that is open waits for nobody else's bytes, while others wait for it; so what it lacks may go over the budget, if no
+other byte of an open batch is there, which would go by itself. Therefore the budget is kept but for one file, and
+nothing waits for what waits for it. (A file larger than all of the budget passes when nothing else is held.)
 """
 
 from __future__ import annotations
@@ -106,6 +107,9 @@ class ReadAheadWindow:
         self._lock = threading.Lock()  # guards what follows, and what rooms hold
         self._held = 0  # bytes that are there, or are known to come
         self._unknown = 0  # rooms whose size is not known
+        self._is_closed = False
+        self._held_by_open = 0  # of these, for batches that are open
+        self._held_by: dict[Batch, int] = {}  # and for each of the others
 
     async def reserve(self, length: int | None, batch: Batch, order: tuple[int, int]) -> Room:
         """Wait until one more sample may be read.
@@ -131,17 +135,26 @@ class ReadAheadWindow:
             if room.held is None:
                 self._unknown += 1
             else:
-                self._held += room.held
+                self._count(batch, room.held)
         return room
 
     def take(self, room: Room, size: int, *, may_exceed: bool) -> bool:
-        """Let a room hold `size` bytes if the budget allows it, or is not exceeded yet and may be; from any thread."""
+        """Let a room hold `size` bytes; from any thread.
+
+        Args:
+            room: Which.
+            size: How many bytes it needs in all.
+            may_exceed: Over the budget, too, if no other byte is held for a batch that is open: those go by themselves.
+        """
         with self._lock:
-            more = max(0, _cost(size) - (room.held or 0))
-            fits = not more or not self._held or self._held + more <= self._limit
-            if room.is_settled or not (fits or (may_exceed and self._held <= self._limit)):
+            if room.is_settled or self._is_closed:
                 return False
-            self._hold(room, more + (room.held or 0))
+            own = room.held or 0
+            more = max(0, _cost(size) - own)
+            fits = not more or self._held == own or self._held + more <= self._limit
+            if not fits and not (may_exceed and self._held_by_open <= own):
+                return False
+            self._hold(room, own + more)
             return True
 
     async def take_in_turn(self, room: Room, size: int) -> None:
@@ -151,8 +164,14 @@ class ReadAheadWindow:
         self.look()
         await turn
 
+    def opened(self, batch: Batch) -> None:
+        """Hear that a batch waits for nothing but its samples from now on."""
+        with self._lock:
+            self._held_by_open += self._held_by.pop(batch, 0)
+        self.look()
+
     def look(self) -> None:
-        """See who of those that were put off may go on: something became free, or a batch was opened."""
+        """See who of those that were put off may go on."""
         while self._put_off:
             *_, room, size, turn = self._put_off[0]
             if not turn.done():  # done: cancelled
@@ -179,9 +198,18 @@ class ReadAheadWindow:
     def release(self, sizes: Sequence[int]) -> None:
         """Take back the rooms of samples that were decoded, of these sizes."""
         self.waiting -= len(sizes)
+        total = sum(map(_cost, sizes))
         with self._lock:
-            self._held -= sum(map(_cost, sizes))
+            self._held -= total
+            self._held_by_open -= total  # only what is of an open batch is decoded
         self.look()
+
+    def close(self) -> None:
+        """Let go of every batch; threads that are still at it get nothing any more."""
+        with self._lock:
+            self._is_closed = True
+            self._held_by.clear()
+        self._put_off.clear()
 
     def _settle(self, room: Room, held: int) -> None:
         with self._lock:
@@ -192,8 +220,16 @@ class ReadAheadWindow:
     def _hold(self, room: Room, held: int) -> None:
         if room.held is None:
             self._unknown -= 1
-        self._held += held - (room.held or 0)
+        more = held - (room.held or 0)
         room.held = held
+        self._count(room.batch, more)
+
+    def _count(self, batch: Batch, more: int) -> None:
+        self._held += more
+        if batch.is_open:
+            self._held_by_open += more
+        else:
+            self._held_by[batch] = self._held_by.get(batch, 0) + more
 
     def _has_room(self, length: int | None, limit: float) -> bool:
         # With nothing held there is nothing to wait for, so a sample that is too large cannot stop the stream.

@@ -14,11 +14,11 @@ from asyncbatch._choices import choose_decoder, choose_reader, usable_cores
 from asyncbatch._engine import Engine
 from asyncbatch._errors import LoaderClosed
 from asyncbatch._iterator import BatchIterator, in_thread, on_event_loop
-from asyncbatch._progress import Progress
+from asyncbatch._progress import Delivery, Progress
 from asyncbatch._shard import Shard, as_shard
 from asyncbatch._stages import Stages
 from asyncbatch._state import restored, to_state
-from asyncbatch._types import Array, Batch, Decoder, Hook, Reader, ReaderFactory, Source
+from asyncbatch._types import Array, Decoder, Hook, Reader, ReaderFactory, Source
 from asyncbatch.on_error import OnError, require_on_error
 from asyncbatch.sampling import Plan, SamplerLike, Sequential, Shuffle, as_sampler, order_of
 from asyncbatch.sources import as_source
@@ -159,10 +159,12 @@ class Loader:
             raise LoaderClosed("the loader was closed; make a new one to iterate again")
         self._replace_current(None, "a newer iterator of the same loader took its place")
         steps = self._stages.plan.steps
-        begin = self._resumed or Progress(steps, self._next_epoch * steps)
+        begin = self._resumed or self._progress  # what came early of an epoch is not made again
+        if begin is self._progress and begin.epoch != self._next_epoch:
+            begin = Progress(steps, self._next_epoch * steps)
+        engine = Engine(self._stages, begin, n, self._counters)
         self._progress, self._resumed = begin, None
         self._next_epoch = begin.epoch + 1
-        engine = Engine(self._stages, begin, n, self._counters)
         try:
             iterator = BatchIterator(engine, self._counters, self._stages.hooks, self._delivered)
             self._replace_current(iterator, "another thread began an iterator of the same loader")
@@ -179,6 +181,9 @@ class Loader:
 
     def state_dict(self) -> dict[str, Any]:
         """Return how far the caller came: every batch that it was given counts, and none that only was prefetched.
+
+        After `set_epoch`, and until the next iteration begins, it is the start of that epoch. A `sampler` that is a
+        function is known by its name alone. With `in_order=False` each rank has a state of its own.
 
         A dict of numbers, texts and lists, as JSON or `torch.save` keep them, under 4 KB.
         """
@@ -226,9 +231,12 @@ class Loader:
     ) -> None:
         await self.aclose()
 
-    def _delivered(self, batch: Batch) -> None:
-        self._progress.deliver(batch.epoch, batch.step, batch.errors, in_order=self._stages.in_order)
-        self._next_epoch = max(self._next_epoch, batch.epoch + 1)
+    def _delivered(self, delivery: Delivery | None) -> None:
+        if delivery is None:
+            self._progress.finish()
+            return
+        self._progress.deliver(delivery.passed)
+        self._next_epoch = max(self._next_epoch, delivery.batch.epoch + 1)
 
     def _replace_current(self, iterator: BatchIterator | None, why: str, *, wait: bool | None = None) -> None:
         # The lock is held for the exchange alone: a signal handler or a fork may come at any time.

@@ -132,10 +132,11 @@ def test_auto_asks_whoever_knows(launched, monkeypatch):
     assert as_shard("auto") == (0, 1)
     launched(RANK="1", WORLD_SIZE="3")
     assert as_shard("auto") == (1, 3)
-    jax = types.SimpleNamespace(process_count=lambda: 1, process_index=lambda: 0)
+    distributed = types.SimpleNamespace(is_initialized=lambda: False)  # to ask for more would initialise it
+    jax = types.SimpleNamespace(distributed=distributed)
     monkeypatch.setitem(sys.modules, "jax", jax)
     assert as_shard("auto") == (1, 3)
-    jax.process_count, jax.process_index = (lambda: 5), (lambda: 4)
+    distributed.is_initialized, jax.process_count, jax.process_index = (lambda: True), (lambda: 5), (lambda: 4)
     assert as_shard("auto") == (4, 5)
     distributed = types.SimpleNamespace(
         is_available=lambda: True, is_initialized=lambda: False, get_rank=lambda: 6, get_world_size=lambda: 7

@@ -306,6 +306,73 @@ def test_loading_ends_the_iterator_that_is_alive():
         assert [batch.step for batch in loader] == list(range(1, 10))
 
 
+def test_a_state_out_of_order_resumes_in_order():
+    """A loader in order goes on from a state of one that was not, and its own states are whole."""
+    reader = Gated(held=[24])
+    with ab.Loader(Numbers(64), batch_size=8, decoder=number, reader=reader, in_order=False) as loader:
+        batches = iter(loader)
+        early = [next(batches).step for _ in range(6)]
+        state = through_json(loader.state_dict())
+        reader.release()
+    assert 3 not in early
+    assert state["ahead"]
+    late = []
+    with ab.Loader(Numbers(64), batch_size=8, decoder=number, reader=Ready()) as loader:
+        loader.load_state_dict(state)
+        for batch in loader:
+            late.append(batch.step)
+            loader.load_state_dict(loader.state_dict())
+            break
+    with ab.Loader(Numbers(64), batch_size=8, decoder=number, reader=Ready()) as loader:
+        loader.load_state_dict(state)
+        for batch in loader:
+            following = through_json(loader.state_dict())
+            assert all(0 < start < stop for start, stop in following["ahead"])
+            late.append(batch.step)
+    assert sorted(early + late[1:]) == list(range(8))
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_batches_skipped_whole_are_done_with_out_of_order_too(in_order):
+    """Where every second batch is skipped whole, states stay small, and the end of an epoch is its end."""
+    bad = range(1, 400, 2)
+    with ab.Loader(
+        Numbers(400), batch_size=1, decoder=number, reader=Failing(bad), on_error=ab.Skip(200), in_order=in_order
+    ) as loader:
+        assert len([through_json(loader.state_dict()) for _ in loader.epochs(2)]) == 400
+        last = loader.state_dict()
+        assert (last["epoch"], last["step"], last["ahead"], last["failed"]) == (2, 0, [], 0)
+
+
+def test_what_came_early_of_the_next_epoch_is_not_made_again():
+    """Resumed by a `for` for each epoch, batches of the next epoch that were delivered before are left out."""
+    reader = Gated(held=[0])
+    with ab.Loader(Numbers(16), batch_size=4, decoder=number, reader=reader, in_order=False, prefetch=8) as loader:
+        batches = loader.epochs(2)
+        early = [next(batches) for _ in range(5)]
+        state = through_json(loader.state_dict())
+        reader.release()
+    assert {batch.epoch for batch in early} == {0, 1}
+    with ab.Loader(Numbers(16), batch_size=4, decoder=number, reader=Ready(), in_order=False) as loader:
+        loader.load_state_dict(state)
+        late = [*loader, *loader]
+    places = sorted((batch.epoch, batch.step) for batch in early + late)
+    assert places == [(epoch, step) for epoch in range(2) for step in range(4)]
+
+
+def test_a_rank_does_not_resume_from_what_came_early_to_another():
+    """Which batches came out of order is a rank's own affair, and a state that tells of some is refused by others."""
+    reader = Gated(held=[0])
+    with ab.Loader(Numbers(64), batch_size=4, decoder=number, reader=reader, in_order=False, shard=(0, 2)) as loader:
+        batches = iter(loader)
+        next(batches)
+        state = through_json(loader.state_dict())
+        reader.release()
+    other = ab.Loader(Numbers(64), batch_size=4, decoder=number, reader=Ready(), shard=(1, 2))
+    with other, pytest.raises(ab.StateMismatch, match="Resume each rank from its own state"):
+        other.load_state_dict(state)
+
+
 # -- states that do not fit --------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -159,6 +162,25 @@ def test_any_piece_is_a_piece_of_the_whole(sampler, seed, epoch, ends):
     piece = again.indices(epoch, start, stop)
     assert piece.dtype == np.int64
     assert piece.tolist() == whole(order, epoch)[start:stop].tolist()
+
+
+@pytest.mark.parametrize("sampler", [sampling.Shuffle(), sampling.BlockShuffle(10, 4)], ids=repr)
+def test_threads_of_two_epochs_do_not_mix(sampler):
+    """An iteration that ends may still ask for its epoch while the next one asks for another."""
+    order = orders(sampler, 5000)
+    expected = [whole(orders(sampler, 5000), epoch).tolist() for epoch in range(2)]
+
+    def ask(epoch):
+        places = np.random.default_rng(epoch).integers(0, 4990, 2000).tolist()
+        return all(order.indices(epoch, at, at + 10).tolist() == expected[epoch][at : at + 10] for at in places)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            assert all(pool.map(ask, [0, 1]))
+    finally:
+        sys.setswitchinterval(before)
 
 
 @settings(max_examples=60, deadline=None)

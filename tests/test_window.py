@@ -312,7 +312,7 @@ async def test_an_open_batch_does_not_wait_for_those_behind_it():
     await turns()
     assert not any(wait.done() for wait in waits)
     opened.is_open = True
-    window.look()
+    window.opened(opened)
     await turns()
     assert [wait.done() for wait in waits] == [True, False]
     window.arrive(first, 20 * MB)
@@ -320,6 +320,49 @@ async def test_an_open_batch_does_not_wait_for_those_behind_it():
     assert not waits[1].done()  # the first is not decoded
     window.release([20 * MB])
     await asyncio.wait_for(waits[1], 1)
+
+
+async def test_a_file_larger_than_the_budget_holds_up_no_open_batch():
+    """One that passed alone, of a batch that waits for others, does not keep an open batch from what it lacks."""
+    window = ReadAheadWindow(MB)
+    opened = Batch()
+    (small,) = await reserved(window, 1, opened)
+    later = await window.reserve(None, BATCH, (7, 0))
+    assert later.claim(5 * MB)
+    window.arrive(later, 5 * MB)
+    opened.is_open = True
+    window.opened(opened)
+    assert not small.claim(10_000)
+    await asyncio.wait_for(small.wait(10_000), 1)
+
+
+async def test_a_file_that_grew_does_not_wait_for_itself():
+    """What a room holds already is no reason to make it wait, whether it was over the budget or alone."""
+    window = ReadAheadWindow(MB)
+    (room,) = await reserved(window, 1)
+    assert room.claim(5 * MB)
+    assert room.claim(6 * MB)
+    opened = Batch()
+    opened.is_open = True
+    other = window.reserve_now(None, opened, (0, 1))
+    await asyncio.wait_for(other.wait(2 * MB), 1)
+    await asyncio.wait_for(other.wait(3 * MB), 1)
+
+
+async def test_bytes_are_counted_for_the_batch_that_opens():
+    """What was held for a batch before it opened goes by itself from then on: the next of it waits for that."""
+    window = ReadAheadWindow(MB)
+    batch = Batch()
+    first, second = await reserved(window, 2, batch)
+    assert first.claim(MB)
+    window.arrive(first, MB)
+    batch.is_open = True
+    window.opened(batch)
+    wait = asyncio.ensure_future(second.wait(MB))
+    await turns()
+    assert not wait.done()
+    window.release([MB])
+    await asyncio.wait_for(wait, 1)
 
 
 async def test_a_thread_that_is_late_takes_nothing():

@@ -20,6 +20,7 @@ from asyncbatch.readers._pool import DaemonThreadPool
 from asyncbatch.readers._queue import ReadQueue
 from asyncbatch.readers._tuning import Tuner
 from asyncbatch.readers._watch import Watch
+from asyncbatch.readers._whole import PutOff
 
 __all__ = ["Policy", "Storage"]
 
@@ -144,7 +145,7 @@ class Storage:
             flight.alarm = asyncio.get_running_loop().call_later(seconds, flight.is_slow)
 
     def _landed(self, flight: Flight) -> None:
-        if flight.results:
+        if flight.results and not any(isinstance(result, PutOff) for result in flight.results):
             seconds = flight.seconds / len(flight.results)
             self.latencies.add(seconds)
             self.tuner.landed(seconds, flight.generation, is_the_limit=self._queue.others_wait and self._wants_more())

@@ -157,8 +157,11 @@ class OpenFileReader:
         go_on = partial(self._read, sample, room)
         if not sample.path or not self._replicas.is_alone or not storage.health.is_up:
             return go_on
-        answer = FirstTry(sample.path, storage.identities, tell, go_on)
-        storage.put(Ask(self._replicas.part(storage, sample), answer, room))
+        try:
+            part = self._replicas.part(storage, sample)
+        except (AttributeError, TypeError):  # a user's path that is no text: its sample's error, as `read` has it
+            return go_on
+        storage.put(Ask(part, FirstTry(sample.path, storage.identities, tell, go_on), room))
         return None
 
     async def read(self, sample: Sample) -> bytes:

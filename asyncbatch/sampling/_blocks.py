@@ -71,23 +71,25 @@ class _Blocks:
 
     def _order(self, epoch: int) -> tuple[Permutation, int]:
         """Return the order of the blocks but the last, which may be short, and the place of that among them."""
-        if self._latest is None or self._latest[0] != epoch:
+        latest = self._latest  # another thread, of an iteration that ends, may ask for another epoch
+        if latest is None or latest[0] != epoch:
             others = Permutation(max(1, self._count - 1), epoch_seeds(self._seed, epoch))
             dice = np.random.default_rng(epoch_seeds(self._seed, epoch, 0, 0, 0))
-            self._latest = epoch, others, int(dice.integers(self._count))
-        return self._latest[1:]
+            latest = self._latest = epoch, others, int(dice.integers(self._count))
+        return latest[1:]
 
     def _position(self, place: int, last: int) -> int:
         """Return the position of the first sample of the block at a place."""
         return min(self._size, place * self._block - (self._lack if place > last else 0))
 
     def _samples(self, epoch: int, window: int, others: Permutation, last: int) -> Indices:
-        if self._mixed is None or self._mixed[:2] != (epoch, window):
+        mixed = self._mixed
+        if mixed is None or mixed[:2] != (epoch, window):
             places = np.arange(window * self._window, min((window + 1) * self._window, self._count), dtype=np.int64)
             ranks = np.clip(places - (places > last), 0, max(0, self._count - 2))
             blocks = np.where(places == last, self._count - 1, others[ranks])
             samples = (blocks[:, None] * self._block + np.arange(self._block)).ravel()
             samples = samples[samples < self._size]
             np.random.default_rng(epoch_seeds(self._seed, epoch, window)).shuffle(samples)
-            self._mixed = epoch, window, samples
-        return self._mixed[2]
+            mixed = self._mixed = epoch, window, samples
+        return mixed[2]

@@ -95,15 +95,16 @@ class _Called:
         return self._length
 
     def indices(self, epoch: int, start: int, stop: int) -> Indices:
-        if self._latest[0] != epoch:
+        latest = self._latest  # another thread, of an iteration that ends, may ask for another epoch
+        if latest[0] != epoch:
             indices = self._call(epoch)
             if len(indices) != self._length:
                 raise ConfigError(
                     f"sampler({epoch}) returned {len(indices):,} indices and sampler(0) {self._length:,}; all epochs "
                     "must have as many, since len(loader) is their number of batches"
                 )
-            self._latest = epoch, indices
-        return self._latest[1][start:stop]
+            latest = self._latest = epoch, indices
+        return latest[1][start:stop]
 
     def _call(self, epoch: int) -> Indices:
         return _checked(self._function(epoch), self._size, f"sampler({epoch})")

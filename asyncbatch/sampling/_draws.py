@@ -101,7 +101,7 @@ class _Draws:
         self._size = size
         self._edges: NDArray[np.float64] | None = None  # where each sample's share of 0 to 1 ends
         if weights is not None:
-            self._edges = np.cumsum(weights, dtype=np.float64)
+            self._edges = np.cumsum(weights / weights.max(), dtype=np.float64)  # their sum might not be finite
             self._edges /= self._edges[-1]
         self.fingerprint = fingerprint
 

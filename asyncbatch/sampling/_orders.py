@@ -94,25 +94,25 @@ class _Shuffled:
     def __init__(self, size: int, seed: int) -> None:
         self._size = size
         self._seed = seed
-        # Of the epoch that the next batch is most likely of: its order, and the indices of the runs asked for last.
-        self._epoch: int | None = None
-        self._order: Permutation
-        self._runs: dict[int, Indices] = {}
+        # The epoch that the next batch is most likely of, its order, and the runs of indices that were asked for last.
+        self._latest: tuple[int, Permutation, dict[int, Indices]] | None = None
 
     def __len__(self) -> int:
         return self._size
 
     def indices(self, epoch: int, start: int, stop: int) -> Indices:
-        if epoch != self._epoch:
-            self._epoch, self._runs = epoch, {}
-            self._order = Permutation(self._size, epoch_seeds(self._seed, epoch))
+        latest = self._latest  # another thread, of an iteration that ends, may ask for another epoch
+        if latest is None or latest[0] != epoch:
+            latest = self._latest = epoch, Permutation(self._size, epoch_seeds(self._seed, epoch)), {}
+        _, order, runs = latest
         first = start // _RUN * _RUN
-        runs = [self._run(at) for at in range(first, stop, _RUN)]
-        return np.concatenate([np.empty(0, np.int64), *runs])[start - first : stop - first]
-
-    def _run(self, first: int) -> Indices:
-        if first not in self._runs:
-            if len(self._runs) > 1:
-                self._runs.clear()  # a batch lies in two at most, as a rule
-            self._runs[first] = self._order[np.arange(first, min(first + _RUN, self._size), dtype=np.int64)]
-        return self._runs[first]
+        pieces = [np.empty(0, np.int64)]
+        for at in range(first, stop, _RUN):
+            run = runs.get(at)
+            if run is None:
+                run = order[np.arange(at, min(at + _RUN, self._size), dtype=np.int64)]
+                if len(runs) > 1:
+                    runs.clear()  # a batch lies in two at most, as a rule
+                runs[at] = run
+            pieces.append(run)
+        return np.concatenate(pieces)[start - first : stop - first]

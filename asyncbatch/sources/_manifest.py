@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,9 +77,12 @@ def manifest(
     dtype = check_label_dtype(label_dtype)
     if separator not in ("auto", *SEPARATORS):
         raise ConfigError(f"separator must be 'auto', ' ', '\\t', ',' or ';', got {separator!r}")
+    if isinstance(label_columns, Iterable) and not isinstance(label_columns, str):
+        label_columns = tuple(label_columns)  # it is looked at twice
+    mark = _mark(name)
     data = read_text(name)
-    if names is None and dtype is None:
-        reopen = Reopened(str(Path(name).absolute()), folder, separator, path_column, label_columns, _mark(name))
+    if names is None and dtype is None and mark is not None:
+        reopen = Reopened(str(Path(name).absolute()), folder, separator, path_column, label_columns, mark)
         source = _plain(name, data, folder, reopen)
         if source is not None:
             return source
@@ -121,16 +124,21 @@ class Reopened:
 
     def __call__(self) -> FileSource:
         if _mark(self.file) != self.mark:
-            raise SourceError(f"{self.file!r} was written to since it was opened; open it again in every process")
+            raise SourceError(
+                f"{self.file!r} was written to or removed since it was opened; open it again in every process"
+            )
         source = manifest(
             self.file, separator=self.separator, path_column=self.path_column, label_columns=self.label_columns
         )
         return replace(source, root=self.root, reopen=self)
 
 
-def _mark(file: str) -> tuple[int, int]:
-    """Return size and time of change, in ns."""
-    status = os.stat(file)  # noqa: PTH116 - a text throughout
+def _mark(file: str) -> tuple[int, int] | None:
+    """Return size and time of change, in ns; None where there is no file."""
+    try:
+        status = os.stat(file)  # noqa: PTH116 - a text throughout
+    except OSError:
+        return None
     return status.st_size, status.st_mtime_ns
 
 

@@ -57,7 +57,7 @@ def test_a_hang_is_found_within_its_deadline_and_a_second(faultfs, on, place):
     deadline = 2.0
     fs = faultfs(100, rules=hangs(PLACES[place], on))
     hung, given_up, done = [], [], threading.Event()
-    with make_loader(fs.path, 100, reader={"timeout": deadline}, on_error=ab.Skip(8)) as loader:
+    with make_loader(fs.path, 100, reader={"timeout": deadline, "grace": 20.0}, on_error=ab.Skip(8)) as loader:
 
         def look():
             while not done.is_set():
