@@ -69,7 +69,7 @@ class Progress:
         self._vanished: dict[int, Passed] = {}
         self._last: int | None = None  # where the iteration ends, past its last batch
         self._failed = {self.epoch: failed}  # by epoch
-        self._skipped = {self.epoch: list(skipped)}
+        self._skipped = {self.epoch: list(skipped[:_KEPT])}
 
     @property
     def epoch(self) -> int:

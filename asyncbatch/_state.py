@@ -51,7 +51,7 @@ def restored(state: object, plan: Plan, seed: int, source: str) -> Progress:
     if not isinstance(state, Mapping):
         raise StateMismatch(f"a state is what state_dict() returned, got {type(state).__name__}: {state!r:.80}")
     version = state.get("asyncbatch")
-    if version != _VERSION:
+    if type(version) is not int or version != _VERSION:
         raise StateMismatch(
             f"the state is of version {version!r:.20}, and this asyncbatch reads version {_VERSION}; "
             "resume with the release that wrote it, or begin the epoch anew by set_epoch()"
@@ -61,7 +61,7 @@ def restored(state: object, plan: Plan, seed: int, source: str) -> Progress:
     differing = [
         f"{_WORDS[name]} was {state[name]!r:.80} and is {value!r:.80}"
         for name, value in identity.items()
-        if state[name] != value
+        if type(state[name]) is not type(value) or state[name] != value
     ]
     if differing:
         raise StateMismatch(

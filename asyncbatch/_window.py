@@ -228,8 +228,8 @@ class ReadAheadWindow:
         self._held += more
         if batch.is_open:
             self._held_by_open += more
-        else:
-            self._held_by[batch] = self._held_by.get(batch, 0) + more
+        elif total := self._held_by.pop(batch, 0) + more:  # of one that failed whole, nothing is kept
+            self._held_by[batch] = total
 
     def _has_room(self, length: int | None, limit: float) -> bool:
         # With nothing held there is nothing to wait for, so a sample that is too large cannot stop the stream.

@@ -187,14 +187,21 @@ def test_resumed_on_another_number_of_ranks(pictures, before, after):
     assert first + rest == whole
 
 
-def test_out_of_order_states_hold_what_was_delivered():
-    """With `in_order=False` a state names the batches that came early: no batch is lost, and none comes twice."""
-    reader = Gated(held=[0])
-    with ab.Loader(Numbers(64), batch_size=8, decoder=number, reader=reader, in_order=False) as loader:
+def delivered_early(held, count, **settings):
+    """Return the steps of the batches that come before the one that sample `held` holds up, and a state after them."""
+    reader = Gated(held=[held])
+    with ab.Loader(Numbers(64), batch_size=8, decoder=number, reader=reader, in_order=False, **settings) as loader:
         batches = iter(loader)
-        early = [next(batches).step for _ in range(5)]
+        early = [next(batches).step for _ in range(count)]
         state = through_json(loader.state_dict())
         reader.release()
+    assert state["ahead"]
+    return early, state
+
+
+def test_out_of_order_states_hold_what_was_delivered():
+    """With `in_order=False` a state names the batches that came early: no batch is lost, and none comes twice."""
+    early, state = delivered_early(0, 5)
     assert 0 not in early
     assert (state["epoch"], state["step"]) == (0, 0)
     assert sum(stop - start for start, stop in state["ahead"]) == 5
@@ -308,28 +315,16 @@ def test_loading_ends_the_iterator_that_is_alive():
 
 def test_a_state_out_of_order_resumes_in_order():
     """A loader in order goes on from a state of one that was not, and its own states are whole."""
-    reader = Gated(held=[24])
-    with ab.Loader(Numbers(64), batch_size=8, decoder=number, reader=reader, in_order=False) as loader:
-        batches = iter(loader)
-        early = [next(batches).step for _ in range(6)]
-        state = through_json(loader.state_dict())
-        reader.release()
+    early, state = delivered_early(24, 6)
     assert 3 not in early
-    assert state["ahead"]
     late = []
-    with ab.Loader(Numbers(64), batch_size=8, decoder=number, reader=Ready()) as loader:
-        loader.load_state_dict(state)
-        for batch in loader:
-            late.append(batch.step)
-            loader.load_state_dict(loader.state_dict())
-            break
     with ab.Loader(Numbers(64), batch_size=8, decoder=number, reader=Ready()) as loader:
         loader.load_state_dict(state)
         for batch in loader:
             following = through_json(loader.state_dict())
             assert all(0 < start < stop for start, stop in following["ahead"])
             late.append(batch.step)
-    assert sorted(early + late[1:]) == list(range(8))
+    assert sorted(early + late) == list(range(8))
 
 
 @pytest.mark.parametrize("in_order", [True, False])
@@ -362,13 +357,8 @@ def test_what_came_early_of_the_next_epoch_is_not_made_again():
 
 def test_a_rank_does_not_resume_from_what_came_early_to_another():
     """Which batches came out of order is a rank's own affair, and a state that tells of some is refused by others."""
-    reader = Gated(held=[0])
-    with ab.Loader(Numbers(64), batch_size=4, decoder=number, reader=reader, in_order=False, shard=(0, 2)) as loader:
-        batches = iter(loader)
-        next(batches)
-        state = through_json(loader.state_dict())
-        reader.release()
-    other = ab.Loader(Numbers(64), batch_size=4, decoder=number, reader=Ready(), shard=(1, 2))
+    _, state = delivered_early(0, 1, shard=(0, 2))
+    other = ab.Loader(Numbers(64), batch_size=8, decoder=number, reader=Ready(), shard=(1, 2))
     with other, pytest.raises(ab.StateMismatch, match="Resume each rank from its own state"):
         other.load_state_dict(state)
 
@@ -409,7 +399,9 @@ HOSTILE = [
     ("ahead", [None, [[1]], [[2, 1]], [[0, 1]], [[1, 2], [2, 3]], [[1, 10**9]], [[-2, -1]], [["1", "2"]],
                [[5, 6], [2, 3]],
                [[n, n + 1] for n in range(1, 4003, 2)]]),
-    ("asyncbatch", [0, 2, "1", None]),
+    ("asyncbatch", [0, 2, "1", None, True, np.ones(2)]),
+    ("drop_last", [0, None]),
+    ("samples", [np.ones(2), 100.0]),
     ("source", [None, 3, "x" * 10**6]),
     ("seed", ["0", None, 1.0e300]),
 ]  # fmt: skip

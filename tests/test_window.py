@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import random
+import weakref
 
 import pytest
 from hypothesis import given, settings
@@ -363,6 +365,19 @@ async def test_bytes_are_counted_for_the_batch_that_opens():
     assert not wait.done()
     window.release([MB])
     await asyncio.wait_for(wait, 1)
+
+
+async def test_a_batch_that_failed_whole_is_not_kept():
+    """Of a batch that never opens, since all of its samples failed, the window keeps nothing."""
+    window = ReadAheadWindow(MB)
+    rooms = await reserved(window, 2, Batch())
+    batch = weakref.ref(rooms[0].batch)
+    for room in rooms:
+        assert room.claim(10_000)
+        window.cancel(room)
+    del room, rooms
+    gc.collect()
+    assert batch() is None
 
 
 async def test_a_thread_that_is_late_takes_nothing():

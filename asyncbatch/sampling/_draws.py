@@ -23,20 +23,23 @@ __all__ = ["ClassBalanced", "Weighted", "WithReplacement"]
 
 
 @dataclass(frozen=True)
-class WithReplacement:
+class _Draws:
+    samples: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_samples(self.samples)
+
+
+@dataclass(frozen=True)
+class WithReplacement(_Draws):
     """Each position holds any sample, each as likely as the others: `numpy.random.randint` for ever.
 
     Args:
         samples: How many make an epoch. Default None: as many as the source has.
     """
 
-    samples: int | None = None
-
-    def __post_init__(self) -> None:
-        _check_samples(self.samples)
-
     def order(self, source: Source, seed: int) -> Order:
-        return _Draws(seed, self.samples or len(source), len(source), None, repr(self))
+        return _Drawn(seed, self.samples, len(source), None, repr(self))
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,11 +68,11 @@ class Weighted:
                 f"weights must be one for each sample, and there are {len(weights):,} for the source's {len(source):,}"
             )
         digest = hashlib.blake2b(weights.tobytes(), digest_size=8).hexdigest()
-        return _Draws(seed, self.samples or len(source), len(source), weights, f"{self!r} {digest}")
+        return _Drawn(seed, self.samples, len(source), weights, f"{self!r} {digest}")
 
 
 @dataclass(frozen=True)
-class ClassBalanced:
+class ClassBalanced(_Draws):
     """Each position holds any class, each as likely as the others, and of it any sample.
 
     The source has to say its labels: `labels`, (N,) integers, as those of `sources.folder`, `.manifest` and `.arrays`.
@@ -77,11 +80,6 @@ class ClassBalanced:
     Args:
         samples: How many make an epoch. Default None: as many as the source has.
     """
-
-    samples: int | None = None
-
-    def __post_init__(self) -> None:
-        _check_samples(self.samples)
 
     def order(self, source: Source, seed: int) -> Order:
         labels = np.asarray(getattr(source, "labels", None))
@@ -91,13 +89,13 @@ class ClassBalanced:
                 "write sampler=Weighted(weights) with a weight for each sample"
             )
         _, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
-        return _Draws(seed, self.samples or len(source), len(source), 1.0 / counts[classes], repr(self))
+        return _Drawn(seed, self.samples, len(source), 1.0 / counts[classes], repr(self))
 
 
-class _Draws:
-    def __init__(self, seed: int, samples: int, size: int, weights: Array | None, fingerprint: str) -> None:
+class _Drawn:
+    def __init__(self, seed: int, samples: int | None, size: int, weights: Array | None, fingerprint: str) -> None:
         self._seed = seed
-        self._samples = samples
+        self._samples = samples or size
         self._size = size
         self._edges: NDArray[np.float64] | None = None  # where each sample's share of 0 to 1 ends
         if weights is not None:

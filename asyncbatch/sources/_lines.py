@@ -60,9 +60,11 @@ def read_text(file: str) -> bytes:
         raise SourceError(f"{file!r} is a pipe or a device; write the lines to a file first and give that")
     try:
         with Path(file).open("rb") as stream:
-            _refuse_binary(file, stream.read(_HEAD_BYTES))
-            stream.seek(0)
-            return stream.read()
+            head = stream.read(_LINE_BYTES + 1)
+            _refuse_binary(file, head[:_HEAD_BYTES])
+            if b"\n" not in head:
+                split_lines(file, head)  # which refuses what has no line ends, before gigabytes of it are read
+            return head + stream.read()
     except OSError as error:
         raise SourceError(f"{file!r} cannot be read: {error.strerror}") from error
 

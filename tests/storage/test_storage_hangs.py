@@ -60,16 +60,16 @@ def test_a_hang_is_found_within_its_deadline_and_a_second(faultfs, on, place):
     with make_loader(fs.path, 100, reader={"timeout": deadline, "grace": 20.0}, on_error=ab.Skip(8)) as loader:
 
         def look():
-            while not done.is_set():
+            is_last = False
+            while not is_last:
+                is_last = done.wait(0.01)
                 hung.extend([time.monotonic()] * (fs.count(f"{on} hang") - len(hung)))
                 given_up.extend([time.monotonic()] * (loader.stats().timeouts - len(given_up)))
-                time.sleep(0.01)
 
         with ThreadPoolExecutor(1) as pool:
             looking = pool.submit(look)
             try:
                 indices, errors = read_all(loader)
-                time.sleep(0.1)  # for a last look
             finally:
                 done.set()
             looking.result()

@@ -16,6 +16,10 @@ pytestmark = pytest.mark.timeout(60)
 
 COUNT = 300
 
+# A file that is hedged is not read any more once the other root has answered. Where each fault of the first is counted,
+# the other answers too late for that.
+LATER = {"latency": {"open": 0.1}}
+
 
 @pytest.fixture
 def two(faultfs):
@@ -64,6 +68,7 @@ def test_a_root_that_hangs_is_gone_around(two, on):
     first, second = two
     hung = names_of(range(0, COUNT, 40))
     first.set(rules=[{"fault": "hang", "on": on, "names": hung}])
+    second.set(**LATER)
     before = Footprint()
     with replicated(two) as loader:
         assert read_all(loader) == (list(range(COUNT)), [])
@@ -135,9 +140,10 @@ def test_errors_of_one_root_are_healed_by_the_other(two):
     first, second = two
     bad = names_of(range(0, COUNT, 40))
     first.set(rules=[{"fault": "EIO", "names": bad}])
+    second.set(**LATER)
     with replicated(two) as loader:
         assert read_all(loader) == (list(range(COUNT)), [])
-    assert first.faults() >= len(bad) // 2  # one that waited for its turn may have been asked of the other root before
+    assert first.faults() >= len(bad)
     assert second.count("open") >= len(bad)
 
 
