@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import asyncbatch as ab
-from asyncbatch.sources import _manifest
+from asyncbatch.sources import _manifest, _plain
 from asyncbatch.sources._plain import TextColumn
 
 
@@ -164,8 +164,6 @@ def test_what_is_not_plain_is_sent_whole(tmp_path):
 
 def test_long_files_are_read_piece_by_piece(tmp_path, monkeypatch):
     """Wherever a piece ends, the result is the same."""
-    from asyncbatch.sources import _plain
-
     lines = "".join(f"{'x' * (n % 5)}{n}.jpg,{'abc'[n % 3]}{n % 11}\n" for n in range(300))
     (tmp_path / "train.txt").write_text(lines)
     expected = result(tmp_path / "train.txt")
@@ -174,3 +172,15 @@ def test_long_files_are_read_piece_by_piece(tmp_path, monkeypatch):
         monkeypatch.setattr(_plain, "_LINES", count)
         assert result(tmp_path / "train.txt") == expected
     assert np.array(expected[1][2]).max() == 32
+
+
+@pytest.mark.parametrize(("narrow", "dtype"), [(1 << 31, np.int32), (0, np.int64)])
+def test_places_of_32_bits_serve_files_that_are_small_enough(tmp_path, monkeypatch, narrow, dtype):
+    """Both widths give the same source, comments and line ends of Windows included."""
+    monkeypatch.setattr(_plain, "_NARROW", narrow)
+    file = tmp_path / "list.txt"
+    file.write_bytes(b"# mine\r\nb/1.jpg 10\r\n\r\na/22.jpg -2\r\n")
+    source = ab.sources.manifest(file)
+    assert isinstance(source.paths, TextColumn)
+    assert source.paths._starts.dtype == dtype
+    assert (list(source.paths), source.labels.tolist()) == (["b/1.jpg", "a/22.jpg"], [10, -2])

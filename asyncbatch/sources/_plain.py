@@ -25,13 +25,14 @@ __all__ = ["PlainLines", "TextColumn", "classes", "integers", "read_plain"]
 
 _CHUNK = 1 << 24  # bytes looked at at a time: what NumPy needs besides is a fraction of the file
 _LINES = 1 << 18  # lines, likewise
+_NARROW = 1 << 31  # a file of fewer bytes has its places in 32 bits: half the memory, and half the time to touch it
 _LONGEST = 1 << 20  # of a line, in bytes: the reader of lines refuses longer ones
 _DIGITS = 18  # so many fit int64 whatever they are
 _LONGEST_WORD = 64
 _NEWLINE, _RETURN, _COMMENT, _BLANKS = 10, 13, 35, (32, 9)
 
 _Bytes = NDArray[np.uint8]
-_Places = NDArray[np.int64]
+_Places = NDArray[np.signedinteger]  # of 32 bits, or of 64 in files that need them
 
 
 class TextColumn(Sequence[str]):
@@ -140,7 +141,9 @@ class PlainLines:
     def texts(self, column: tuple[_Places, _Places]) -> TextColumn:
         """Return a column as texts."""
         begin, end = column
-        return TextColumn(self.data, begin, (end - begin).astype(np.uint32))
+        lengths = np.empty(len(begin), np.uint32)
+        np.subtract(end, begin, out=lengths, casting="unsafe")
+        return TextColumn(self.data, begin, lengths)
 
 
 def read_plain(data: bytes) -> PlainLines | None:
@@ -152,15 +155,16 @@ def read_plain(data: bytes) -> PlainLines | None:
         data += b"\n"
     codes = np.frombuffer(data, np.uint8)
     stops = _where(codes, _NEWLINE)
-    starts = np.concatenate([np.zeros(1, np.int64), stops[:-1] + 1])
+    starts = np.zeros_like(stops)
+    np.add(stops[:-1], 1, out=starts[1:])
     if b"\r" in data:
-        returned = (stops > starts) & (codes[np.maximum(stops, 1) - 1] == _RETURN)
+        returned = (stops > starts) & (_letters(codes, stops, before=1) == _RETURN)
         if np.count_nonzero(returned) != len(_where(codes, _RETURN)):
             return None
         stops -= returned
-    if (stops - starts).max() > _LONGEST:
+    if any((stops[piece] - starts[piece]).max() > _LONGEST for piece in _pieces(len(stops))):
         return None
-    first = codes[starts]
+    first = _letters(codes, starts)
     if first.min() > _COMMENT:  # nor is any line empty: that would begin with its end
         return PlainLines(data, starts, stops)
     says = (stops > starts) & (first != _COMMENT)
@@ -172,8 +176,8 @@ def read_plain(data: bytes) -> PlainLines | None:
 def integers(lines: PlainLines, column: tuple[_Places, _Places]) -> Array | None:
     """Return a column as int64, (N,); None if one of its fields is no integer of up to 18 digits."""
     values = np.empty(len(column[0]), np.int64)
-    for at in range(0, len(values), _LINES):
-        begin, end = (places[at : at + _LINES] for places in column)
+    for piece in _pieces(len(values)):
+        begin, end = (places[piece] for places in column)
         first = lines.codes[begin]
         signed = (first == ord("-")) | (first == ord("+"))
         digits = end - begin - signed
@@ -186,7 +190,7 @@ def integers(lines: PlainLines, column: tuple[_Places, _Places]) -> Array | None
             if (counts & (digit > 9)).any():
                 return None
             value = np.where(counts, value * 10 + digit, value)
-        values[at : at + _LINES] = np.where(first == ord("-"), -value, value)
+        values[piece] = np.where(first == ord("-"), -value, value)
     return values
 
 
@@ -197,8 +201,8 @@ def classes(lines: PlainLines, column: tuple[_Places, _Places]) -> tuple[Array, 
     """
     known: dict[bytes, int] = {}
     indices = np.empty(len(column[0]), np.int64)
-    for at in range(0, len(indices), _LINES):
-        begin, end = (places[at : at + _LINES] for places in column)
+    for piece in _pieces(len(indices)):
+        begin, end = (places[piece] for places in column)
         longest = int((end - begin).max())
         if longest > _LONGEST_WORD:
             return None
@@ -210,7 +214,7 @@ def classes(lines: PlainLines, column: tuple[_Places, _Places]) -> tuple[Array, 
             return None
         words, places = np.unique(letters.view(f"S{longest}").ravel(), return_inverse=True)
         numbers = [known.setdefault(word, len(known)) for word in words.tolist()]
-        indices[at : at + _LINES] = np.array(numbers, np.int64)[places]
+        indices[piece] = np.array(numbers, np.int64)[places]
     texts = [word.decode() for word in known]
     if any(map(is_number, texts)):
         return None
@@ -230,15 +234,33 @@ def _is_text(data: bytes) -> bool:
 
 
 def _where(codes: _Bytes, code: int) -> _Places:
-    chunks = range(0, len(codes), _CHUNK)
-    return np.concatenate([np.flatnonzero(codes[at : at + _CHUNK] == code) + at for at in chunks])
+    """Return where a letter stands, rising."""
+    chunks = [slice(at, at + _CHUNK) for at in range(0, len(codes), _CHUNK)]
+    ends = np.cumsum([np.count_nonzero(codes[chunk] == code) for chunk in chunks])
+    places = np.empty(ends[-1], np.int32 if len(codes) < _NARROW else np.int64)
+    for chunk, end in zip(chunks, ends.tolist(), strict=True):
+        found = np.flatnonzero(codes[chunk] == code)
+        np.add(found, chunk.start, out=places[end - len(found) : end], casting="unsafe")
+    return places
+
+
+def _pieces(count: int) -> Iterator[slice]:
+    """Yield slices of so many lines that what is made of them fits the processor's caches."""
+    return (slice(at, at + _LINES) for at in range(0, count, _LINES))
+
+
+def _letters(codes: _Bytes, places: _Places, *, before: int = 0) -> _Bytes:
+    """Return the letters at the places, or before them, (N,)."""
+    letters = np.empty(len(places), np.uint8)
+    for piece in _pieces(len(places)):
+        letters[piece] = codes[places[piece] - before]
+    return letters
 
 
 def _is_empty_or_blank(codes: _Bytes, begin: _Places, end: _Places) -> bool:
     if (begin >= end).any():
         return True
-    for places in (begin, end - 1):
-        letters = codes[places]
+    for letters in (_letters(codes, begin), _letters(codes, end, before=1)):
         if letters.min() <= max(_BLANKS) and any((letters == blank).any() for blank in _BLANKS):
             return True
     return False
