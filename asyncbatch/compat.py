@@ -62,6 +62,6 @@ def train_data(
         source = manifest(train_file, root=root, label_dtype="float64")
     if len(source) < batch_size:
         return
-    decoder = ImageDecoder((height, width), channels="bgr", dtype="float64", scale=1 / 255)
+    decoder = ImageDecoder((height, width), channels="bgr", dtype="float64", scale=1 / 255, draft=False)
     # A float64 batch is large, 39 MB for 32 pictures of 224×224: two ahead cover the jitter at half the memory.
     yield from Loader(source, batch_size=batch_size, decoder=decoder, drop_last=True, prefetch=2)

@@ -22,9 +22,10 @@ import numpy as np
 import simplejpeg
 
 from asyncbatch._types import Array
+from asyncbatch.decoders._draft import scaled
 from asyncbatch.decoders._exif import find_orientation
 from asyncbatch.decoders._header import PictureError
-from asyncbatch.decoders._opencv import decode_by_opencv
+from asyncbatch.decoders._opencv import decode_by_opencv, resize
 
 __all__ = ["JpegHeader", "decode_jpeg", "read_jpeg_header"]
 
@@ -42,6 +43,11 @@ class JpegHeader(NamedTuple):
     width: int
     orientation: int
     scan: int
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Height and width once it is turned upright."""
+        return (self.width, self.height) if self.orientation > 4 else (self.height, self.width)
 
 
 def read_jpeg_header(data: bytes) -> JpegHeader:
@@ -88,7 +94,9 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     raise PictureError(f"cut off: its {len(data)} bytes end inside the JPEG header")
 
 
-def decode_jpeg(data: bytes, header: JpegHeader, colour: str, out: Array | None) -> tuple[Array, bool]:
+def decode_jpeg(
+    data: bytes, header: JpegHeader, colour: str, out: Array | None = None, scale: int = 1
+) -> tuple[Array, bool]:
     """Decode a JPEG as it is stored.
 
     Args:
@@ -96,6 +104,7 @@ def decode_jpeg(data: bytes, header: JpegHeader, colour: str, out: Array | None)
         header: What `read_jpeg_header` made of it.
         colour: "RGB", "BGR" or "GRAY".
         out: Where to put the pixels, (H, W, C) uint8 and contiguous; None for a new array.
+        scale: What height and width are divided by, rounding up: 1, 2, 4 or 8.
 
     Returns:
         `out` or a new array, (H, W, C) uint8; and whether the file was odd.
@@ -103,8 +112,10 @@ def decode_jpeg(data: bytes, header: JpegHeader, colour: str, out: Array | None)
     Raises:
         PictureError: The file is cut off or damaged.
     """
+    height, width = scaled(header.height, header.width, scale)
+    least = {} if scale == 1 else {"min_height": height, "min_width": width}
     try:
-        image = simplejpeg.decode_jpeg(data, colour, buffer=out)
+        image = simplejpeg.decode_jpeg(data, colour, buffer=out, **least)
         return image if out is None else out, False
     except ValueError as refusal:
         complaint = str(refusal)
@@ -113,12 +124,14 @@ def decode_jpeg(data: bytes, header: JpegHeader, colour: str, out: Array | None)
     if any(damage in complaint for damage in _DAMAGE):
         raise PictureError(f"damaged: libjpeg says {complaint!r}")
     if complaint.endswith("extraneous bytes before marker 0xd9"):  # found at the end, so nothing else is amiss
-        image = simplejpeg.decode_jpeg(data, colour, strict=False)
+        image = simplejpeg.decode_jpeg(data, colour, strict=False, **least)
     else:  # a strange header, or uncommon subsampling; if it is broken, simplejpeg would now return what it has
         try:
             image = decode_by_opencv(data, colour, cv2.IMREAD_IGNORE_ORIENTATION)
         except PictureError:
             raise PictureError(f"cannot be decoded: libjpeg says {complaint!r}") from None
+        if scale > 1:
+            image = resize(image, (height, width), "area")
     if out is None:
         return image, True
     np.copyto(out, image)

@@ -1,7 +1,7 @@
 """A picture's bytes → a row of the batch.
 
-The pixels are those of `cv2.imread`, bit for bit: of `IMREAD_COLOR` for "bgr", the same with its channels reversed for
-"rgb", of `IMREAD_GRAYSCALE` for "gray". Kind by kind:
+The pixels are those of `cv2.imread`, bit for bit unless a JPEG is drafted: of `IMREAD_COLOR` for "bgr", the same with
+its channels reversed for "rgb", of `IMREAD_GRAYSCALE` for "gray". Kind by kind:
 
 | what goes in | what comes out |
 |---|---|
@@ -31,15 +31,18 @@ from numpy.typing import DTypeLike
 
 from asyncbatch._errors import ConfigError
 from asyncbatch._types import Array, SeedKey
-from asyncbatch.decoders._checks import Size, as_size, check_choice, is_whole
+from asyncbatch.decoders._checks import Size, as_size, check_choice, check_flag, is_whole
+from asyncbatch.decoders._draft import Part, scaled, trimmed
 from asyncbatch.decoders._exif import upright
 from asyncbatch.decoders._foreign import Transform, as_transforms
 from asyncbatch.decoders._formats import DEFAULT_FORMATS, FORMATS, identify, read_header
 from asyncbatch.decoders._header import check_size
-from asyncbatch.decoders._jpeg import decode_jpeg, read_jpeg_header
+from asyncbatch.decoders._jpeg import JpegHeader, decode_jpeg, read_jpeg_header
 from asyncbatch.decoders._numbers import Numbers
 from asyncbatch.decoders._opencv import INTERPOLATIONS, decode_by_opencv, resize
 from asyncbatch.decoders._png import still_png
+from asyncbatch.decoders._scratch import scratch
+from asyncbatch.decoders.transforms import RandomResizedCrop, Resize
 
 __all__ = ["ImageDecoder"]
 
@@ -72,6 +75,10 @@ class ImageDecoder:
         std: What is divided by last, likewise. Default None, for 1.
         interpolation: "linear", "nearest", "cubic", "area" or "lanczos". Default linear, as `cv2.resize` has it. Area
             averages, so that pictures that shrink much do not alias, and takes some six times as long.
+        draft: Whether JPEGs at least twice, four or eight times as large as needed are decoded at a half, a quarter or
+            an eighth of their size and then resized by what is left. Default True: faster, and nearer to the average
+            over each area. Needed is `image_size`, or the part and size of a `RandomResizedCrop` or `Resize` that comes
+            first; other transforms, and "nearest", get the full picture. False is `cv2.resize` of that, exactly.
         transform: A `callable(image, rng) -> image`, or a list of them. The image is (H, W, C) uint8 and may be written
             to; `rng` is a `numpy.random.Generator` seeded from (seed, epoch, index). The result is uint8 again, or a
             float array for which the transform has done the numbers: it is only cast to `dtype`. A function of the
@@ -101,6 +108,7 @@ class ImageDecoder:
     mean: float | Sequence[float] | None = None
     std: float | Sequence[float] | None = None
     interpolation: str = "linear"
+    draft: bool = True
     transform: Any = None
     formats: Sequence[str] = DEFAULT_FORMATS
     max_pixels: int = 100_000_000
@@ -109,6 +117,7 @@ class ImageDecoder:
     oddities: int = field(init=False, compare=False, default=0)
     _size: tuple[int, int] | None = field(init=False, compare=False)
     _transforms: tuple[Transform, ...] = field(init=False, compare=False)
+    _lead: RandomResizedCrop | Resize | None = field(init=False, compare=False)
     _numbers: Numbers = field(init=False, compare=False)
     _stored_as_decoded: bool = field(init=False, compare=False)
 
@@ -122,6 +131,8 @@ class ImageDecoder:
             raise ConfigError(
                 f"max_pixels must be a whole number above 0, got {self.max_pixels!r}; write max_pixels=10**8"
             )
+        check_flag("draft", self.draft)
+        transforms = as_transforms(self.transform)
         state = {
             "image_size": size,
             "dtype": dtype.name,
@@ -132,7 +143,9 @@ class ImageDecoder:
             "row_shape": None if size is None else self._shape(size),
             "row_dtype": dtype,
             "_size": size,
-            "_transforms": as_transforms(self.transform),
+            "_transforms": transforms,
+            # A class of the user's own may do something else altogether.
+            "_lead": transforms[0] if transforms and type(transforms[0]) in (RandomResizedCrop, Resize) else None,
             "_numbers": Numbers(dtype, self.layout, _CHANNELS[self.channels], self.scale, self.mean, self.std),
             "_stored_as_decoded": dtype == np.uint8 and self.layout == "nhwc",
         }
@@ -163,22 +176,25 @@ class ImageDecoder:
             ValueError: The bytes are no picture that is let in and can be decoded, or `transform` returned something
                 that is no picture. What `transform` itself raises comes through.
         """
+        rng = np.random.default_rng(np.random.SeedSequence(seed)) if self._transforms else None
         if isinstance(data, np.ndarray) and data.ndim > 1:
             image = self._checked(np.array(data, order="C"), "the picture in memory")
+            transforms = self._transforms
         else:
-            image = self._read(data if isinstance(data, bytes) else bytes(memoryview(data)), out)
-        if self._transforms:
-            image = self._augmented(image, seed)
+            image, transforms = self._read(data if isinstance(data, bytes) else bytes(memoryview(data)), out, rng)
+        if rng is not None:
+            image = self._augmented(image, transforms, rng)
         elif image is out or (out is None and self._size is None and self._stored_as_decoded):
             return image  # it is new, and the row already
-        size = self._size or image.shape[:2]
+        size = self._size or (image.shape[0], image.shape[1])
         if out is None:
             out = np.empty(self._shape(size), self.row_dtype)
         if image.shape[:2] != size:
-            last = self._stored_as_decoded
-            image = resize(image, size, self.interpolation, out if last else None)
-            if last:
+            if self._stored_as_decoded:
+                resize(image, size, self.interpolation, out)
                 return out
+            target = scratch("resized", (*size, image.shape[2])) if image.dtype == np.uint8 else None
+            image = resize(image, size, self.interpolation, target)
         if image.dtype == np.uint8:
             self._numbers.write(image, out)
         else:
@@ -189,25 +205,49 @@ class ImageDecoder:
         channels = _CHANNELS[self.channels]
         return (*size, channels) if self.layout == "nhwc" else (channels, *size)
 
-    def _read(self, data: bytes, out: Array | None) -> Array:
-        """Decode a file, (H, W, C) uint8 upright; into `out` if it can be the row as it is."""
+    def _read(
+        self, data: bytes, out: Array | None, rng: np.random.Generator | None
+    ) -> tuple[Array, tuple[Transform, ...]]:
+        """Decode a file, (H, W, C) uint8 upright; into `out` if it can be the row as it is.
+
+        Returns:
+            The picture, and the transforms that are still to be applied to it.
+        """
         form, colour = identify(data, self.formats), _COLOURS[self.channels]
         if form != "jpeg":
             read_header(data, form, self.max_pixels)
-            return decode_by_opencv(still_png(data) if form == "png" else data, colour)
+            return decode_by_opencv(still_png(data) if form == "png" else data, colour), self._transforms
         header = read_jpeg_header(data)
         check_size(header.height, header.width, self.max_pixels)
-        row = self._stored_as_decoded and not self._transforms and header.orientation == 1
-        fits = row and self._size == (header.height, header.width)
-        image, odd = decode_jpeg(data, header, colour, out if fits else None)
+        full, part, interpolation = header.upright, None, self.interpolation
+        if self._lead is not None and rng is not None:
+            part, interpolation = self._lead.part(*full, rng), self._lead.interpolation
+        elif self._size is not None and not self._transforms:
+            part = Part(0, 0, *full, self._size)
+        scale = part.scale() if part is not None and self.draft and interpolation != "nearest" else 1
+        image, odd = decode_jpeg(data, header, colour, self._target(header, scale, part, out), scale)
         if odd:
             with _counting:
                 object.__setattr__(self, "oddities", self.oddities + 1)
-        return image if header.orientation == 1 else upright(image, header.orientation)
+        image = trimmed(image, header.height, header.width, scale)
+        if header.orientation != 1:
+            image = upright(image, header.orientation)
+        if self._lead is not None and part is not None:
+            return part.cut(image, scale, interpolation), self._transforms[1:]
+        return image, self._transforms
 
-    def _augmented(self, image: Array, seed: SeedKey) -> Array:
-        rng = np.random.default_rng(np.random.SeedSequence(seed))
-        for transform in self._transforms:
+    def _target(self, header: JpegHeader, scale: int, part: Part | None, out: Array | None) -> Array | None:
+        """Return where a JPEG's pixels go: to the row, to this thread's scratch memory, or to an array of their own."""
+        if part is None:
+            return None  # a transform gets it, or the caller
+        shape = (*scaled(header.height, header.width, scale), _CHANNELS[self.channels])
+        as_it_is = self._stored_as_decoded and header.orientation == 1 and self._lead is None
+        if as_it_is and out is not None and out.shape == shape:
+            return out
+        return scratch("decoded", shape)
+
+    def _augmented(self, image: Array, transforms: Sequence[Transform], rng: np.random.Generator) -> Array:
+        for transform in transforms:
             try:
                 image = transform(image, rng)
             except Exception as error:

@@ -16,7 +16,8 @@ import numpy as np
 from asyncbatch._errors import ConfigError
 from asyncbatch._types import Array
 from asyncbatch.decoders._checks import Size, as_size, check_choice
-from asyncbatch.decoders._opencv import INTERPOLATIONS, resize
+from asyncbatch.decoders._draft import Part
+from asyncbatch.decoders._opencv import INTERPOLATIONS
 
 __all__ = ["CenterCrop", "RandomHorizontalFlip", "RandomResizedCrop", "Resize"]
 
@@ -58,8 +59,11 @@ class RandomResizedCrop:
 
     def __call__(self, image: Array, rng: np.random.Generator) -> Array:
         """Return a random part, (height, width, C)."""
-        top, left, height, width = self._draw(image.shape[0], image.shape[1], rng)
-        return resize(image[top : top + height, left : left + width], as_size(self.size, "size"), self.interpolation)
+        return self.part(image.shape[0], image.shape[1], rng).cut(image, 1, self.interpolation)
+
+    def part(self, height: int, width: int, rng: np.random.Generator) -> Part:
+        """Draw which part of a (height, width) picture it will be."""
+        return Part(*self._draw(height, width, rng), as_size(self.size, "size"))
 
     def _draw(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
         """Return top, left, height and width of a part of a (height, width) picture."""
@@ -147,8 +151,11 @@ class Resize:
 
     def __call__(self, image: Array, rng: np.random.Generator) -> Array:
         """Return the picture in its new size, (height, width, C)."""
-        height, width = as_size(self.size, "size")
+        return self.part(image.shape[0], image.shape[1], rng).cut(image, 1, self.interpolation)
+
+    def part(self, height: int, width: int, rng: np.random.Generator) -> Part:
+        """Return the whole of a (height, width) picture, with the size that it will have."""
+        size = as_size(self.size, "size")
         if not isinstance(self.size, Sequence):
-            shorter = min(image.shape[:2])
-            height, width = (height * side // shorter for side in image.shape[:2])
-        return resize(image, (height, width), self.interpolation)
+            size = height * size[0] // min(height, width), width * size[1] // min(height, width)
+        return Part(0, 0, height, width, size)
