@@ -6,6 +6,7 @@ They report back to the event loop through a mailbox.
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -62,6 +63,19 @@ class Decoding:
     def decode(self, assembly: Assembly, group: list[tuple[int, Any]]) -> None:
         """Have rows made of the bytes of several slots, one after the other."""
         self._submit(self._decode, assembly, group)
+
+    def use(self, assembly: Assembly, slot: int, data: Any, began: float, read: float) -> None:
+        """Decode a sample in the thread that read it."""
+        hooks = self._stages.hooks
+        lane = _lane() if hooks else 0
+        record(hooks, "read", began, read, assembly.planned, lane)
+        complete = assembly.decode(slot, bytes(data) if isinstance(data, mmap) else data)
+        if hooks:
+            record(hooks, "decode", read, perf_counter(), assembly.planned, lane)
+        if complete:
+            assembly.seal()
+            self._mailbox.post(self._on_done, (assembly, (), 0.0))
+        del assembly, data  # see `Assembly.fail`
 
     def fill(self, assembly: Assembly, stand_in: int | None = None) -> None:
         """Have a batch filled from a source in memory, or only the slot of a stand-in."""
@@ -124,8 +138,7 @@ class Decoding:
     def _record(self, assembly: Assembly, start: float) -> float:
         stop = perf_counter()
         if self._stages.hooks:
-            lane = int(threading.current_thread().name.rpartition("_")[2])  # they are called prefix_0, prefix_1, …
-            record(self._stages.hooks, "decode", start, stop, assembly.planned, lane)
+            record(self._stages.hooks, "decode", start, stop, assembly.planned, _lane())
         return stop - start
 
     def _done(self, assembly: Assembly, complete: bool, sizes: Sequence[int], seconds: float) -> None:
@@ -136,6 +149,11 @@ class Decoding:
     def _account(self, done: Done) -> None:
         self.jobs -= 1
         self._on_done(done)
+
+
+def _lane() -> int:
+    """Return the number of this thread, which is the end of its name."""
+    return int(re.split("[-_]", threading.current_thread().name)[-1])
 
 
 def _emptied(args: list[Any]) -> list[Any]:

@@ -1,9 +1,9 @@
 """Where the stages meet: planned → read → decoded → complete, all at once.
 
-Everything here runs on the engine's event loop; the jobs of the decode threads report back to it. Nothing is locked and
-nothing is awaited sample by sample in sequence:
+All of this runs on the engine's event loop; threads report back to it. Nothing is awaited sample by sample in sequence:
 
-* `_read_ahead` starts a read as soon as a lane is free and the window of bytes has room, batches ahead of decoding;
+* `_read_ahead` starts a read as soon as a lane is free and the window of bytes has room, batches ahead of decoding
+  (where the storage answers at once it starts none, and a thread reads and decodes an open batch in one go: `_runs`);
 * `_open_batches` gives a batch its memory when the caller has taken enough of those before it: that is a credit;
 * bytes that arrive for an open batch go straight to the decode threads, others wait for it to open;
 * a batch whose last slot settled is complete, and leaves in order;
@@ -39,8 +39,8 @@ from asyncbatch.stats import Counters
 
 __all__ = ["Pipeline"]
 
-# A hop to the planning thread costs some 60 µs; for so many samples that is under 1 µs each.
-_PLANNED_AT_ONCE = 64
+# Samples. A hop to the planning thread costs some 60 µs. It is fewer at first, since a source may take long for each.
+_PLANNED_AT_FIRST, _PLANNED_AT_ONCE = 64, 512
 
 _LARGEST_GROUP = 8  # a hop costs some 30 µs: more samples a hop hardly make it cheaper, and end less evenly
 
@@ -73,6 +73,7 @@ class Pipeline:
         self._loop = loop
         self._plan_pool = DaemonThreadPool(1, "asyncbatch-plan")
         self._plan = plan_batches(stages.source, stages.plan, begin.left(epochs))
+        self._at_once = _PLANNED_AT_FIRST
         # Samples that wait for their batch to open go to the threads in groups, which saves hops; each thread gets two.
         self._group = max(1, min(_LARGEST_GROUP, stages.plan.batch_size // (2 * stages.decode_threads)))
         self._memory = BatchMemory(spare=stages.prefetch)
@@ -80,8 +81,8 @@ class Pipeline:
         self._credits = asyncio.Semaphore(stages.prefetch)
         # Reading bounds how many planned batches wait to be opened; without it only this queue does.
         self._planned: asyncio.Queue[Assembly | None] = asyncio.Queue(0 if stages.reader else stages.prefetch)
-        plan, on_error = stages.plan, stages.on_error
-        self._tally = ErrorTally(on_error, plan.samples, plan.steps, counters)
+        on_error = stages.on_error
+        self._tally = ErrorTally(on_error, stages.plan.samples, stages.plan.steps, counters)
         self._tally.resume(begin.epoch, begin.delivered, begin.failed)
         self._stand_ins = StandIns(stages, self._tally.allowed, self._plan_pool, loop)
         self._on_failure: OnFailure = (
@@ -128,13 +129,13 @@ class Pipeline:
             return
         self._decoding.begin(decode_pool)
         self._opening = asyncio.current_task()
-        async with opened(self._stages.reader, self._mailbox, self._wants_more) as reader:
+        async with opened(self._stages.reader, self._mailbox, self._wants_more, self._fail) as reader:
             self._opening = None
             if reader is not None:
-                self._reads = Reads(reader, self._stages, self._counters, self._arrived, self._unreadable, self._fail)
-            reads = self._reads
+                told = self._arrived, self._unreadable, self._fail, self._decoding.use
+                self._reads = Reads(reader, self._stages, self._counters, *told)
             with self._counters.reads.watching(reader):
-                producer = asyncio.create_task(self._produce(reads))
+                producer = asyncio.create_task(self._produce(self._reads))
                 try:
                     kind: RowKind | None = None
                     while (assembly := await self._leaving.next()) is not None and not self._stopped:
@@ -146,8 +147,8 @@ class Pipeline:
                 finally:
                     producer.cancel()
                     await asyncio.wait([producer])
-                    if reads is not None:
-                        await reads.aclose()
+                    if self._reads is not None:
+                        await self._reads.aclose()
                     self._decoding.end()
                     await self._plan_pool.aclose(_PLAN_CLOSE_TIMEOUT)
                     self._forget()
@@ -178,11 +179,10 @@ class Pipeline:
                 self._leaving.expect()
                 await self._planned.put(assembly)
                 if reads is not None:
-                    for slot, sample in enumerate(planned.samples):
-                        await reads.ask(assembly, slot, sample)
+                    await reads.ask_for_all(assembly)
 
     def _plan_more(self) -> asyncio.Future[list[PlannedBatch]]:
-        count = max(1, _PLANNED_AT_ONCE // self._stages.plan.batch_size)
+        count, self._at_once = max(1, self._at_once // self._stages.plan.batch_size), _PLANNED_AT_ONCE
         return self._loop.run_in_executor(self._plan_pool, lambda: list(itertools.islice(self._plan, count)))
 
     def _arrived(self, assembly: Assembly, slot: int, data: Any) -> None:
@@ -211,7 +211,7 @@ class Pipeline:
         if reads is None:
             self._decoding.fill(assembly, slot)
         else:
-            await reads.ask(assembly, slot, drawn.sample, at_once=True)
+            reads.ask_at_once(assembly, slot, drawn.sample)
 
     # -- decoding -----------------------------------------------------------------------------------------------------
 
@@ -230,7 +230,7 @@ class Pipeline:
             elif self._stages.reader is None:
                 self._decoding.fill(assembly)
             if self._reads is not None:
-                self._reads.window.opened(assembly)
+                self._reads.opened(assembly)
             self._mailbox.open()  # what came for this batch is urgent now
 
     def _is_starving(self) -> bool:

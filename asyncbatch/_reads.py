@@ -18,12 +18,14 @@ from typing import Any
 
 from asyncbatch._assembly import Assembly
 from asyncbatch._mailbox import Mailbox
+from asyncbatch._runs import Runs, Use
 from asyncbatch._spans import record
 from asyncbatch._stages import Stages
 from asyncbatch._types import Reader, ReaderFactory, Sample
 from asyncbatch._window import ReadAheadWindow, Room
 from asyncbatch.readers import FileReader
 from asyncbatch.readers._first_try import GoOn
+from asyncbatch.readers._whole import Content, Outcome
 from asyncbatch.readers.files import OpenFileReader
 from asyncbatch.stats import Counters
 
@@ -31,11 +33,14 @@ __all__ = ["Reads", "opened"]
 
 
 def opened(
-    reader: Reader | ReaderFactory | None, mailbox: Mailbox, wants_more: Callable[[], bool]
+    reader: Reader | ReaderFactory | None,
+    mailbox: Mailbox,
+    wants_more: Callable[[], bool],
+    on_crash: Callable[[BaseException], None],
 ) -> AbstractAsyncContextManager[Reader | None]:
     """Open a reader for one iteration; ours is told whether anybody waits for what it reads."""
     if isinstance(reader, FileReader):
-        return reader.open(mailbox, wants_more)
+        return reader.open(mailbox, wants_more, on_crash)
     return reader.open() if isinstance(reader, ReaderFactory) else nullcontext(reader)
 
 
@@ -61,6 +66,7 @@ class Reads:
         on_data: Called with batch, slot and bytes.
         on_failure: Called with batch, slot and error.
         on_crash: Called with an error that is no sample's: a hook's, or a mistake of this library.
+        use: Decodes a sample in the thread that read it.
 
     Attributes:
         window: How far ahead reading is. Whoever has used up the bytes has to `release` them.
@@ -74,6 +80,7 @@ class Reads:
         on_data: Callable[[Assembly, int, Any], None],
         on_failure: Callable[[Assembly, int, BaseException], None],
         on_crash: Callable[[BaseException], None],
+        use: Use,
     ) -> None:
         self._reader: Any = reader
         # Others may have words of their own for other things.
@@ -93,31 +100,58 @@ class Reads:
         self._more_lanes = itertools.count(self._lanes.qsize())
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._runs: Runs | None = None
+        if isinstance(reader, OpenFileReader):
+            self._runs = Runs(reader, stages, counters, self.window, use, self._take_up)
 
-    async def ask(self, assembly: Assembly, slot: int, sample: Sample, *, at_once: bool = False) -> None:
-        """Have a sample read for a slot; returns when the read was asked for, not when it is done.
+    async def ask_for_all(self, assembly: Assembly) -> None:
+        """Have all samples of a batch read, in whichever way is the fastest; returns when that was asked for."""
+        if self._runs is None or not await self._runs.take(assembly):
+            for slot, sample in enumerate(assembly.planned.samples):
+                await self.ask(assembly, slot, sample)
 
-        Args:
-            assembly: The batch.
-            slot: Its slot.
-            sample: What to read.
-            at_once: Do not wait for room. The batch that it is for may be the next to leave, and those that fill the
-                window wait behind it.
+    def opened(self, assembly: Assembly) -> None:
+        """Hear that a batch waits for nothing but its samples from now on."""
+        self.window.opened(assembly)
+        if self._runs is not None:
+            self._runs.opened(assembly)
+
+    async def ask(self, assembly: Assembly, slot: int, sample: Sample) -> None:
+        """Have a sample read for a slot; returns when the read was asked for, not when it is done."""
+        room = await self.window.reserve(sample.length, assembly, (assembly.planned.number, slot))
+        self._begin_read(_Read(assembly, slot, room, await self._lanes.get(), perf_counter()), sample)
+
+    def ask_at_once(self, assembly: Assembly, slot: int, sample: Sample) -> None:
+        """Do the same without waiting for room.
+
+        The batch that it is for may be the next to leave, and those that fill the window wait behind it.
         """
-        order = assembly.planned.number, slot
-        if at_once:
-            room = self.window.reserve_now(sample.length, assembly, order)
-        else:
-            room = await self.window.reserve(sample.length, assembly, order)
-        # Lanes tell reads apart that are under way together, and bound them; a stand-in may not wait for one either.
-        lane = next(self._more_lanes) if at_once and self._lanes.empty() else await self._lanes.get()
-        read = _Read(assembly, slot, room, lane, perf_counter())
+        self._begin_read(self._read_at_once(assembly, slot, sample), sample)
+
+    def _read_at_once(self, assembly: Assembly, slot: int, sample: Sample) -> _Read:
+        room = self.window.reserve_now(sample.length, assembly, (assembly.planned.number, slot))
+        # Lanes tell reads apart that are under way together, and bound them; this may not wait for one either.
+        lane = next(self._more_lanes) if self._lanes.empty() else self._lanes.get_nowait()
+        return _Read(assembly, slot, room, lane, perf_counter())
+
+    def _begin_read(self, read: _Read, sample: Sample) -> None:
         if self._begin is None:
             go_on: GoOn | None = partial(self._reader.read, sample)
         else:
-            go_on = self._begin(sample, room, partial(self._hear, read))
+            go_on = self._begin(sample, read.room, partial(self._hear, read))
         if go_on is not None:
             self._employ(self._carry_out(read, go_on))
+
+    def _take_up(self, assembly: Assembly, slot: int, known: Outcome | BaseException | None) -> None:
+        """Read a sample that a run left, of which the storage may have said something already."""
+        if self._closed:
+            return
+        sample = assembly.planned.samples[slot]
+        if known is None:
+            self.ask_at_once(assembly, slot, sample)
+        else:
+            read = self._read_at_once(assembly, slot, sample)
+            self._employ(self._carry_out(read, self._reader.go_on(sample, read.room, known)))
 
     async def aclose(self) -> None:
         """End: nobody hears of what is still under way."""
@@ -127,16 +161,19 @@ class Reads:
         if self._tasks:
             await asyncio.wait(self._tasks)
         self.window.close()
+        if self._runs is not None:
+            self._runs.clear()
 
-    def _hear(self, read: _Read, data: Any, go_on: GoOn | None) -> None:
+    def _hear(self, read: _Read, content: Content | None, go_on: GoOn | None) -> None:
         """Take the bytes of a read that was begun, or go on with one that did not simply succeed."""
         if self._closed:
             return
         if go_on is not None:
             self._employ(self._carry_out(read, go_on))
             return
+        assert content is not None  # noqa: S101 - it is one or the other
         try:
-            self._arrived(read, data)
+            self._arrived(read, content.data, content.began, content.ended)
         except BaseException as error:  # noqa: BLE001 - a hook's, or ours; whoever calls this has others to tell
             self._on_crash(error)
 
@@ -162,13 +199,12 @@ class Reads:
             self._on_failure(read.assembly, read.slot, error)
             del read  # see `Assembly.fail`
         else:
-            self._arrived(read, data)
+            self._arrived(read, data, read.start, perf_counter())
 
-    def _arrived(self, read: _Read, data: Any) -> None:
-        stop = perf_counter()
+    def _arrived(self, read: _Read, data: Any, began: float, ended: float) -> None:
         self._lanes.put_nowait(read.lane)
         self._counters.bytes_read += len(data)
-        self._counters.read_seconds += stop - read.start
+        self._counters.read_seconds += ended - began
         self.window.arrive(read.room, len(data))
-        record(self._hooks, "read", read.start, stop, read.assembly.planned, read.lane)
+        record(self._hooks, "read", began, ended, read.assembly.planned, read.lane)
         self._on_data(read.assembly, read.slot, data)

@@ -204,6 +204,21 @@ class ReadAheadWindow:
             self._held_by_open -= total  # only what is of an open batch is decoded
         self.look()
 
+    def borrow(self, size: int) -> bool:
+        """Take room for a large file that is used up as soon as it is there, if there is any; from any thread."""
+        with self._lock:
+            fits = not self._is_closed and (not self._held or self._held + size <= self._limit)
+            if fits:
+                self._held += size
+                self._held_by_open += size
+            return fits
+
+    def give_back(self, size: int) -> None:
+        """Give room back that was borrowed; from any thread."""
+        with self._lock:
+            self._held -= size
+            self._held_by_open -= size
+
     def close(self) -> None:
         """Let go of every batch; threads that are still at it get nothing any more."""
         with self._lock:

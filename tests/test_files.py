@@ -233,7 +233,7 @@ async def test_slow_files_share_no_hop(tmp_path, monkeypatch):
     def counted(flight):
         groups.append(len(flight.parts))
         read_all(flight)
-        flight.seconds = seconds[0] * len(flight.parts)
+        flight.times = [seconds[0]] * len(flight.parts)
 
     monkeypatch.setattr(Flight, "read", counted)
     async with ab.FileReader(concurrency=64).open() as reader:

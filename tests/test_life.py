@@ -364,6 +364,7 @@ async def test_giving_up_on_a_batch_loses_none():
     batches = aiter(make(reader=reader))
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(anext(batches), 0.01)
+    wait_until(reader.arrived.is_set)
     reader.release()
     assert [batch.step async for batch in batches] == list(range(20))
 

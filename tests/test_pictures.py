@@ -76,7 +76,8 @@ def test_first_lines_of_the_readme(picture_folder):
 
 def test_rows_are_rgb_of_their_own_sample(picture_folder):
     """Each row is its own picture, in RGB, resized as OpenCV does it, beside its own label."""
-    for batch in ab.Loader(picture_folder, batch_size=7, image_size=(20, 30), shuffle=True):
+    decoder = ab.ImageDecoder((20, 30), draft=False)
+    for batch in ab.Loader(picture_folder, batch_size=7, decoder=decoder, shuffle=True):
         for row, label, key, index in zip(batch.images, batch.labels, batch.keys, batch.indices, strict=True):
             expected = cv2.cvtColor(cv2.resize(cv2.imread(key), (30, 20)), cv2.COLOR_BGR2RGB)
             assert np.array_equal(row, expected)

@@ -14,8 +14,8 @@ __all__ = ["FirstTry", "GoOn", "Tell"]
 GoOn = Callable[[], Awaitable[bytes | mmap]]
 """What is left to do for a read."""
 
-Tell = Callable[[bytes | mmap | None, GoOn | None], None]
-"""Takes the bytes of a read; or None and what is left to be done for them."""
+Tell = Callable[[Content | None, GoOn | None], None]
+"""Takes what was read; or None and what is left to be done for it."""
 
 
 class FirstTry:
@@ -24,7 +24,7 @@ class FirstTry:
     Args:
         path: The sample's, as its source has it.
         identities: What the storage's files looked like.
-        tell: Called with the bytes if nothing is amiss.
+        tell: Called with what was read if nothing is amiss.
         go_on: Reads what could not simply be read, given what the storage answered.
     """
 
@@ -56,7 +56,7 @@ class FirstTry:
         except Exception as error:  # noqa: BLE001 - its fate decides, like that of any other
             self._tell(None, partial(self._go_on, first=error))
         else:
-            self._tell(outcome.data, None)
+            self._tell(outcome, None)
 
     def set_exception(self, error: BaseException) -> None:
         self._is_done = True

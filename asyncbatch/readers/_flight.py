@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple, Protocol
 
-from asyncbatch.readers._whole import Hop, Outcome, Part, Room
+from asyncbatch.readers._whole import Hop, Outcome, Readable, Room
 
 __all__ = ["Answer", "Ask", "Flight"]
 
@@ -33,7 +33,7 @@ class Ask(NamedTuple):
         slow: Is told if it takes long once it has begun.
     """
 
-    part: Part
+    part: Readable
     answer: Answer
     room: Room | None = None
     slow: asyncio.Future[None] | None = None

@@ -17,7 +17,7 @@ from asyncbatch._errors import StorageUnresponsive, describe
 from asyncbatch.readers._fates import Fate, delays, fate_of
 from asyncbatch.readers._flight import Ask
 from asyncbatch.readers._queue import ReadQueue
-from asyncbatch.readers._whole import Outcome, Part
+from asyncbatch.readers._whole import Outcome, Readable
 
 __all__ = ["Health"]
 
@@ -62,7 +62,7 @@ class Health:
         if self._death is not None:
             raise self._error()
 
-    def answered(self, part: Part, error: Exception | None) -> None:
+    def answered(self, part: Readable, error: Exception | None) -> None:
         """Take note of what a read gave."""
         self._silent = False
         if error is None or fate_of(error) is Fate.FINAL:
@@ -99,14 +99,14 @@ class Health:
             f"more time: reader=FileReader(grace={3 * self._grace:g})"
         )
 
-    def _probe(self, part: Part, error: Exception) -> None:
+    def _probe(self, part: Readable, error: Exception) -> None:
         if self._back.is_set() and self._death is None:
             self._back.clear()
             self._queue.hold()
             self._on_down(error)
             self._probing = asyncio.ensure_future(self._try_until_back(part, error))
 
-    async def _try_until_back(self, part: Part, error: Exception) -> None:
+    async def _try_until_back(self, part: Readable, error: Exception) -> None:
         end = monotonic() + self._grace
         for pause in delays(_FIRST_PAUSE, _LONGEST_PAUSE):
             await asyncio.sleep(min(pause, max(0.0, end - monotonic())))

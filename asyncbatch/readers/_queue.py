@@ -12,11 +12,12 @@ from itertools import islice
 from aiofiles.ospath import wrap
 
 from asyncbatch._mailbox import Mailbox
+from asyncbatch.readers._direct import DirectQueue, Run
 from asyncbatch.readers._fates import Fate, fate_of
 from asyncbatch.readers._flight import Ask, Flight
 from asyncbatch.readers._pool import DaemonThreadPool
 from asyncbatch.readers._tuning import Tuner
-from asyncbatch.readers._whole import Content, Outcome, Part
+from asyncbatch.readers._whole import Content, Outcome, Readable
 
 __all__ = ["ReadQueue"]
 
@@ -40,9 +41,13 @@ class ReadQueue:
         on_busy: Called when a read is asked for.
         on_landed: Called with each flight that came back in time.
         on_take_off: Called with each flight that begins, a little later; None costs less.
+        on_run: Called with each run that came back.
+        on_crash: Called with an error that is no sample's.
 
     Attributes:
         flying: What is under way, the oldest first.
+        direct: Runs, which go past this queue.
+        devices: An example of each file system that was read, by its number.
         good: The part that was read last without an error; None before the first.
         answered: When the latest of all hops that the storage answered had begun, in seconds of `time.monotonic`.
     """
@@ -57,9 +62,11 @@ class ReadQueue:
         on_busy: Callable[[], None],
         on_landed: Callable[[Flight], None],
         on_take_off: Callable[[Flight], None] | None,
+        on_run: Callable[[Run], None],
+        on_crash: Callable[[BaseException], None],
     ) -> None:
-        self.flying: dict[Flight, None] = {}
-        self.good: Part | None = None
+        self.flying: dict[Flight | Run, None] = {}
+        self.good: Readable | None = None
         self.answered = 0.0
         self._pool = pool
         self._tuner = tuner
@@ -69,10 +76,12 @@ class ReadQueue:
         self._on_take_off = on_take_off
         self._mailbox = mailbox
         self._loop = asyncio.get_running_loop()
-        self._devices: dict[int, str] = {}
+        self.devices: dict[int, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()  # the loop itself keeps no task alive
         self._will_pump = False
+        self._on_run = on_run
         self._lock = threading.Lock()  # guards what follows, and `flying`
+        self.direct = DirectQueue(self._lock, self.flying, pool, mailbox, self._run_landed, on_crash)
         self._waiting: deque[Ask] = deque()
         self._stints = 0
         self._held = False
@@ -104,6 +113,7 @@ class ReadQueue:
     def close(self) -> None:
         """Begin nothing any more; what is under way stops where it is safe."""
         self.hold()
+        self.direct.close()
         for flight in list(self.flying):
             flight.given_up = True
 
@@ -123,12 +133,14 @@ class ReadQueue:
             self._send(asks)
         return bool(asks)
 
-    def give_up(self, flight: Flight, error: Exception) -> bool:
+    def give_up(self, flight: Flight | Run, error: Exception) -> bool:
         """Wait no longer for a flight: the file that it is at gets `error`, those behind it another hop.
 
         Returns:
             False if it has just landed.
         """
+        if isinstance(flight, Run):
+            return self.direct.give_up(flight, error)
         with self._lock:
             if self.flying.pop(flight, flight) is flight:
                 return False
@@ -145,9 +157,10 @@ class ReadQueue:
     def fail_all(self, error: Callable[[], Exception]) -> None:
         """Answer everybody with an error of their own; threads that are under way go on, and nobody hears of them."""
         with self._lock:
-            asks = [ask for flight in self.flying for ask in flight.asks]
+            asks = [ask for flight in self.flying if isinstance(flight, Flight) for ask in flight.asks]
             asks += self._waiting
             self._waiting.clear()
+        self.direct.fail_all(error)
         for ask in asks:
             if not ask.answer.done():
                 ask.answer.set_exception(error())
@@ -224,7 +237,7 @@ class ReadQueue:
         return asks
 
     def _begin(self, asks: list[Ask], *, in_stint: bool) -> Flight:
-        flight = Flight(asks, self._tuner.generation, self._max_size, self._devices, in_stint)
+        flight = Flight(asks, self._tuner.generation, self._max_size, self.devices, in_stint)
         self.flying[flight] = None
         if self._on_take_off is not None:
             self._mailbox.post(self._on_take_off, flight)
@@ -250,12 +263,18 @@ class ReadQueue:
         if self._waiting and self._stints < self._tuner.limit:
             self._pump_soon()
 
+    def _run_landed(self, run: Run) -> None:
+        if run.count > len(run.troubles):
+            self.good = run.parts[run.place]
+            self.answered = max(self.answered, run.began or 0.0)
+        self._on_run(run)
+
     def _learn(self, flight: Flight) -> None:
         for part, result in zip(flight.parts, flight.results, strict=False):
             if isinstance(result, Content):
                 self.good = part
-                if result.device not in self._devices and len(self._devices) < _DEVICES:
-                    self._devices[result.device] = part.path
+                if result.device not in self.devices and len(self.devices) < _DEVICES:
+                    self.devices[result.device] = part.path
             elif isinstance(result, Exception) and fate_of(result) in (Fate.DEAD, Fate.SCARCE):
                 continue
             self.answered = max(self.answered, flight.began or 0.0)

@@ -16,7 +16,7 @@ from asyncbatch._types import ReadCounters, Sample
 from asyncbatch.readers._fates import Fate, fate_of
 from asyncbatch.readers._flight import Ask
 from asyncbatch.readers._storage import Storage
-from asyncbatch.readers._whole import Outcome, Part, Room
+from asyncbatch.readers._whole import Outcome, Part, Readable, Room
 
 __all__ = ["Failed", "Replicas"]
 
@@ -126,16 +126,17 @@ class Replicas:
             return None
         return next((each for each in self._storages if each is not storage and each.health.is_up), None)
 
-    def part(self, storage: Storage, sample: Sample) -> Part:
+    def part(self, storage: Storage, sample: Sample) -> Readable:
         """Return what is to be read of a storage for a sample."""
         path = sample.path
-        if storage.root:
-            for root in (each.root for each in self._storages):
-                if path.startswith(root + os.sep):
-                    path = storage.root + path[len(root) :]
-                    break
-            else:
-                path = os.path.join(storage.root, path)  # noqa: PTH118 - a Path for every sample costs more
+        if not storage.root:
+            return sample
+        for root in (each.root for each in self._storages):
+            if path.startswith(root + os.sep):
+                path = storage.root + path[len(root) :]
+                break
+        else:
+            path = os.path.join(storage.root, path)  # noqa: PTH118 - a Path for every sample costs more
         return Part(path, sample.offset, sample.length)
 
 

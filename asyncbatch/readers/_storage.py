@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import errno
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from asyncbatch._errors import describe
 from asyncbatch._mailbox import Mailbox
 from asyncbatch._types import ReadCounters
-from asyncbatch.readers._fates import ReadTimeout
+from asyncbatch.readers._direct import Run
+from asyncbatch.readers._fates import Fate, ReadTimeout, fate_of
 from asyncbatch.readers._flight import Ask, Flight
+from asyncbatch.readers._gate import Gate
 from asyncbatch.readers._health import Health
 from asyncbatch.readers._identity import Identities
 from asyncbatch.readers._latency import Latencies
@@ -20,7 +22,7 @@ from asyncbatch.readers._pool import DaemonThreadPool
 from asyncbatch.readers._queue import ReadQueue
 from asyncbatch.readers._tuning import Tuner
 from asyncbatch.readers._watch import Watch
-from asyncbatch.readers._whole import PutOff
+from asyncbatch.readers._whole import PutOff, Readable
 
 __all__ = ["Policy", "Storage"]
 
@@ -61,6 +63,7 @@ class Storage:
         mailbox: From them to the loop.
         counters: What is done is counted here.
         wants_more: Whether decoding would use up more than it gets.
+        on_crash: Called with an error that is no sample's.
         has_replica: Whether the same tree is to be had elsewhere, so that nothing needs to wait for this one.
 
     Attributes:
@@ -68,6 +71,7 @@ class Storage:
         health: Whether it is there.
         identities: What its files looked like.
         tuner: How many reads it is given at once.
+        gate: Whether it answers at once.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class Storage:
         counters: ReadCounters,
         *,
         wants_more: Callable[[], bool],
+        on_crash: Callable[[BaseException], None],
         has_replica: bool,
     ) -> None:
         self.root = root
@@ -88,6 +93,7 @@ class Storage:
         self.latencies = Latencies()
         self.identities = Identities()
         self.tuner = Tuner(policy.concurrency)
+        self.gate = Gate()
         self._queue = ReadQueue(
             pool,
             self.tuner,
@@ -96,6 +102,8 @@ class Storage:
             on_busy=self._asked,
             on_landed=self._landed,
             on_take_off=self._took_off if has_replica else None,
+            on_run=self._ran,
+            on_crash=on_crash,
         )
         # Where there is a replica, being away costs nothing but looking again now and then.
         grace = math.inf if has_replica else policy.grace
@@ -116,6 +124,17 @@ class Storage:
     def put(self, ask: Ask) -> None:
         """Have something read in its turn; its answer fails with what the read failed with."""
         self._queue.put(ask)
+
+    def run(self, run: Run, threads: int) -> None:
+        """Have a run carried out in its turn, by one of so many threads."""
+        self._queue.direct.limit = threads
+        self._queue.direct.put(run)
+        self._watch.began()
+
+    @property
+    def devices(self) -> Mapping[int, str]:
+        """An example of each file system that was read, by its number."""
+        return self._queue.devices
 
     def scarce(self, under_way: int | None = None) -> None:
         """Fewer reads at once: this process lacks what they need.
@@ -146,16 +165,35 @@ class Storage:
 
     def _landed(self, flight: Flight) -> None:
         if flight.results and not any(isinstance(result, PutOff) for result in flight.results):
-            seconds = flight.seconds / len(flight.results)
+            seconds = sum(flight.times) / len(flight.times)
             self.latencies.add(seconds)
             self.tuner.landed(seconds, flight.generation, is_the_limit=self._queue.others_wait and self._wants_more())
             self._counters.concurrency = self.tuner.limit
+            self.gate.landed(flight.times)
         for part, result in zip(flight.parts, flight.results, strict=False):
-            self.health.answered(part, result if isinstance(result, Exception) else None)
+            self._answered(part, result if isinstance(result, Exception) else None)
         self._watch.landed()
+
+    def _ran(self, run: Run) -> None:
+        if run.count:
+            self.latencies.add(sum(run.times) / run.count)
+            self.gate.landed(run.times)
+        if run.count > len(run.troubles):
+            self._answered(run.parts[0], None)
+        for place, what in run.troubles:
+            self._answered(run.parts[place], what if isinstance(what, Exception) else None)
+        if not self.gate.is_open:
+            self._queue.direct.withdraw()
+        self._watch.landed()
+
+    def _answered(self, part: Readable, error: Exception | None) -> None:
+        if error is not None and fate_of(error) is not Fate.FINAL:
+            self.gate.shut()
+        self.health.answered(part, error)
 
     def _given_up(self) -> None:
         self._counters.timeouts += 1
+        self.gate.shut()
 
     def _turn_away(self, error: Exception) -> None:
         """Let the replica read what waits here."""

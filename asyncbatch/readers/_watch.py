@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Callable
 from time import monotonic
 
+from asyncbatch.readers._direct import Run
 from asyncbatch.readers._fates import ReadTimeout
 from asyncbatch.readers._flight import Flight
 from asyncbatch.readers._queue import ReadQueue
@@ -98,10 +99,10 @@ class Watch:
         if soonest is not None:
             self._look_in(soonest - now)
 
-    def _judge(self, flight: Flight, now: float, deadline: float) -> float | None:
+    def _judge(self, flight: Flight | Run, now: float, deadline: float) -> float | None:
         """Give a read up if it hangs; return when to look at it again."""
         if flight.moved is None:
-            return now + deadline / 2  # it waits for a thread
+            return now + deadline / 2  # it waits for a thread, or uses up what it has read
         since = max(flight.moved, self._resumed_at)
         if self._queue.answered > flight.moved:
             if now < since + deadline:
@@ -113,7 +114,7 @@ class Watch:
         self._suspects = True
         return None
 
-    def _give_up(self, flight: Flight, deadline: float) -> None:
+    def _give_up(self, flight: Flight | Run, deadline: float) -> None:
         if self._may_give_up():
             if self._queue.give_up(flight, ReadTimeout(deadline)):
                 self._on_given_up()

@@ -20,12 +20,13 @@ from time import monotonic, perf_counter
 from typing import Protocol
 
 from asyncbatch._errors import FileChanged
+from asyncbatch._types import Sample
 from asyncbatch.readers._fates import ChangedWhileRead
 
 if sys.platform != "win32":
     from mmap import MAP_ANONYMOUS, MAP_PRIVATE
 
-__all__ = ["Content", "Hop", "Outcome", "Part", "PutOff", "Room", "read_file"]
+__all__ = ["Content", "Hop", "Outcome", "Part", "PutOff", "Readable", "Room", "read_file"]
 
 # Without O_NONBLOCK, opening a FIFO waits for a writer that may never come. Neither flag exists on Windows, which
 # needs O_BINARY instead to leave line ends alone.
@@ -55,6 +56,10 @@ class Part:
     length: int | None = None
 
 
+Readable = Part | Sample
+"""What names a file and a part of it."""
+
+
 @dataclass(slots=True)
 class Content:
     """What was read, and what the file looked like.
@@ -65,6 +70,8 @@ class Content:
         mtime: When it was last changed, in ns since 1970.
         device: The number of the file system that it lies on.
         touched: Whether the time of change was another after reading than before.
+        began: When reading began, in seconds of `time.perf_counter`.
+        ended: When it ended, likewise.
     """
 
     data: bytes | mmap
@@ -72,6 +79,8 @@ class Content:
     mtime: int
     device: int
     touched: bool = False
+    began: float = 0.0
+    ended: float = 0.0
 
 
 @dataclass(slots=True)
@@ -112,15 +121,15 @@ class Hop:
         results: What came of the parts that are done, in their order.
         moved: When the thread last got an answer from the kernel, in seconds of `time.monotonic`; None until it runs.
         began: When it began, likewise.
-        seconds: How long all of it took.
+        times: How long each part took, in seconds.
         thread: The thread that runs it.
         given_up: Set by the event loop: stop where it is safe, for nobody waits any more.
     """
 
-    __slots__ = ("began", "devices", "given_up", "max_size", "moved", "parts", "results", "rooms", "seconds", "thread")
+    __slots__ = ("began", "devices", "given_up", "max_size", "moved", "parts", "results", "rooms", "thread", "times")
 
     def __init__(
-        self, parts: Sequence[Part], rooms: Sequence[Room | None], max_size: int, devices: Mapping[int, str]
+        self, parts: Sequence[Readable], rooms: Sequence[Room | None], max_size: int, devices: Mapping[int, str]
     ) -> None:
         self.parts = parts
         self.rooms = rooms
@@ -129,24 +138,28 @@ class Hop:
         self.results: list[Outcome | Exception] = []
         self.moved: float | None = None
         self.began: float | None = None
-        self.seconds = 0.0
+        self.times: list[float] = []
         self.thread: threading.Thread | None = None
         self.given_up = False
 
     def read(self) -> None:
         """Read every part; an error is that part's, and the others are read all the same."""
         self.thread = threading.current_thread()
-        start = perf_counter()
         self.began = self.moved = monotonic()
         for part, room in zip(self.parts, self.rooms, strict=True):
-            result = self._result(part, room)
+            began = perf_counter()
+            result = self.result(part, room)
+            ended = perf_counter()
             if self.given_up:  # and whoever holds the hop need not hold the bytes
                 return
+            if isinstance(result, Content):
+                result.began, result.ended = began, ended
             self.results.append(result)
+            self.times.append(ended - began)
             self.moved = monotonic()
-        self.seconds = perf_counter() - start
 
-    def _result(self, part: Part, room: Room | None) -> Outcome | Exception:
+    def result(self, part: Readable, room: Room | None) -> Outcome | Exception:
+        """Read one part, or return why that could not be done."""
         try:
             return read_file(part, self.max_size, self, room)
         except FileNotFoundError as error:
@@ -155,7 +168,7 @@ class Hop:
             return error
 
 
-def read_file(part: Part, max_size: int, hop: Hop | None = None, room: Room | None = None) -> Outcome:
+def read_file(part: Readable, max_size: int, hop: Hop | None = None, room: Room | None = None) -> Outcome:
     """Read a part of a regular file.
 
     Args:
@@ -205,7 +218,7 @@ def _check_kind(mode: int) -> None:
         raise OSError(code, f"is {kind}; samples must be regular files")
 
 
-def _size_to_read(part: Part, size: int, max_size: int) -> int:
+def _size_to_read(part: Readable, size: int, max_size: int) -> int:
     if part.length is not None and size < part.offset + part.length:
         raise FileChanged(
             f"has {size:,} bytes and the sample ends at {part.offset + part.length:,}: it was replaced or cut since "

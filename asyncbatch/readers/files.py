@@ -16,6 +16,7 @@ from asyncbatch._arguments import Size, require_whole, size_in_bytes
 from asyncbatch._errors import ConfigError
 from asyncbatch._mailbox import Mailbox
 from asyncbatch._types import ReadCounters, Sample
+from asyncbatch.readers._direct import Left, Run
 from asyncbatch.readers._first_try import FirstTry, GoOn, Tell
 from asyncbatch.readers._flight import Ask
 from asyncbatch.readers._pool import DaemonThreadPool
@@ -81,13 +82,17 @@ class FileReader:
 
     @asynccontextmanager
     async def open(
-        self, mailbox: Mailbox | None = None, wants_more: Callable[[], bool] = lambda: True
+        self,
+        mailbox: Mailbox | None = None,
+        wants_more: Callable[[], bool] = lambda: True,
+        on_crash: Callable[[BaseException], None] = lambda error: None,
     ) -> AsyncGenerator[OpenFileReader, None]:
         """Return a context manager that holds the threads; its value reads.
 
         Args:
             mailbox: The pipeline's, which knows whether anybody waits for what is read; None for one of its own.
             wants_more: Tells whether what is read is used up as fast as it comes, so that reading more at once helps.
+            on_crash: Called with what went wrong in using it up.
         """
         own = Mailbox(asyncio.get_running_loop())
         mailbox = mailbox or own
@@ -112,10 +117,17 @@ class FileReader:
         on_refused = partial(mailbox.post, refused)  # in whichever thread asked for another
         lost = partial(setattr, counters, "lost_threads")
         pool = DaemonThreadPool(most, "asyncbatch-read", on_lost=lost, on_refused=on_refused)
-        storages = [
-            Storage(root, policy, pool, mailbox, counters, wants_more=wants_more, has_replica=len(roots) > 1)
-            for root in roots
-        ]
+        make = partial(
+            Storage,
+            policy=policy,
+            pool=pool,
+            mailbox=mailbox,
+            counters=counters,
+            wants_more=wants_more,
+            on_crash=on_crash,
+            has_replica=len(roots) > 1,
+        )
+        storages = [make(root) for root in roots]
         try:
             yield OpenFileReader(storages, policy, counters)
         finally:
@@ -163,6 +175,47 @@ class OpenFileReader:
             return go_on
         storage.put(Ask(part, FirstTry(sample.path, storage.identities, tell, go_on), room))
         return None
+
+    @property
+    def answers_at_once(self) -> bool:
+        """Whether samples come so fast that a thread had better read and use them up one after the other."""
+        storage = self._replicas.preferred
+        return self._replicas.is_alone and not storage.root and storage.gate.is_open and storage.health.is_up
+
+    def run(
+        self,
+        samples: Sequence[Sample],
+        use: Callable[[int, bytes | mmap, float, float], None],
+        *,
+        threads: int,
+        borrow: Callable[[int], bool],
+        give_back: Callable[[int], None],
+        on_left: Callable[[Run, list[Left]], None],
+        on_done: Callable[[Run], None],
+        batch: object,
+    ) -> None:
+        """Read samples in a thread that uses them up; see `Run`.
+
+        Args:
+            samples: What to read.
+            use: Called in the thread with a sample's place, its bytes, and when reading began and ended.
+            threads: How many may do so at once.
+            borrow: Asked for room for a large file.
+            give_back: Gives it back.
+            on_left: Called on the event loop with what has to be read otherwise.
+            on_done: Called on it when the run has ended by itself, before that.
+            batch: Whatever the caller wants to know the run by.
+        """
+        storage = self._replicas.preferred
+        run = Run(
+            samples, use, is_well=storage.identities.check, borrow=borrow, give_back=give_back, on_left=on_left,
+            on_done=on_done, batch=batch, max_size=self._policy.max_size, devices=storage.devices,
+        )  # fmt: skip
+        storage.run(run, threads)
+
+    def go_on(self, sample: Sample, room: Room, first: Outcome | BaseException) -> GoOn:
+        """Return what is left to do for a sample of which the storage has told something already."""
+        return partial(self._read, sample, room, first)
 
     async def read(self, sample: Sample) -> bytes:
         """Return the sample's bytes.

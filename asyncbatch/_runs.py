@@ -1,0 +1,129 @@
+"""Batches whose samples are not read ahead: while the storage answers at once, a thread reads and decodes them in turn.
+
+Batches are taken on as they are planned, begun as they are opened, and cut into as many runs as threads are of use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from mmap import mmap
+from typing import Any
+
+from asyncbatch._assembly import Assembly
+from asyncbatch._stages import Stages
+from asyncbatch._window import ReadAheadWindow
+from asyncbatch.readers._direct import Left, Run
+from asyncbatch.readers.files import OpenFileReader
+from asyncbatch.stats import Counters
+
+__all__ = ["Runs"]
+
+# Seconds of computing a sample for each thread that is of use. Some 20 µs of a sample are Python, whose interpreter
+# serves one thread at a time; two that want it all the time only fight for it.
+_FOR_A_THREAD = 40e-6
+
+_REMEMBERED = 8  # runs that the mean of the computing time follows
+
+Use = Callable[[Assembly, int, bytes | mmap, float, float], None]
+"""Decodes a sample: batch, slot, bytes, when reading began and ended."""
+
+
+class Runs:
+    """The batches of one iteration that are read directly; belongs to the event loop.
+
+    Args:
+        reader: What reads.
+        stages: What the pipeline is made of.
+        counters: What was read and decoded is added here.
+        window: Where large files get room.
+        use: Decodes a sample, in the thread that read it.
+        on_left: Called with a batch, a slot and what is known of its sample, if it has to be read otherwise.
+    """
+
+    def __init__(
+        self,
+        reader: OpenFileReader,
+        stages: Stages,
+        counters: Counters,
+        window: ReadAheadWindow,
+        use: Use,
+        on_left: Callable[[Assembly, int, Any], None],
+    ) -> None:
+        self._reader = reader
+        self._threads = stages.decode_threads
+        self._counters = counters
+        self._window = window
+        self._use = use
+        self._on_left = on_left
+        self._taken: set[Assembly] = set()
+        self._most = stages.prefetch
+        self._fewer = asyncio.Event()
+        self._seconds: float | None = None  # of computing a sample
+
+    async def take(self, assembly: Assembly) -> bool:
+        """Take a batch on if that is the faster way; returns once few enough wait to be opened."""
+        if not self._reader.answers_at_once or assembly.planned.error is not None:
+            return False
+        self._taken.add(assembly)
+        while len(self._taken) > self._most:
+            self._fewer.clear()
+            await self._fewer.wait()
+        return True
+
+    def opened(self, assembly: Assembly) -> None:
+        """Begin a batch that was taken on."""
+        if assembly not in self._taken:
+            return
+        self._taken.remove(assembly)
+        self._fewer.set()
+        samples = assembly.planned.samples
+        if not self._reader.answers_at_once:  # any more
+            for slot in range(len(samples)):
+                self._on_left(assembly, slot, None)
+            return
+        threads = self._useful_threads()
+        size = -(-len(samples) // threads)
+        for start in range(0, len(samples), size):
+            self._reader.run(
+                samples[start : start + size],
+                partial(_use_at, self._use, assembly, start),
+                threads=threads,
+                borrow=self._window.borrow,
+                give_back=self._window.give_back,
+                on_left=self._left,
+                batch=(assembly, start),
+                on_done=self._done,
+            )
+
+    def clear(self) -> None:
+        """Let go of every batch."""
+        self._taken.clear()
+
+    def _useful_threads(self) -> int:
+        if self._seconds is None:
+            return self._threads
+        return max(1, min(self._threads, int(self._seconds / _FOR_A_THREAD)))
+
+    def _done(self, run: Run) -> None:
+        self._counters.bytes_read += run.size
+        self._counters.read_seconds += sum(run.times)
+        self._counters.decode_seconds += run.use_seconds
+        if run.count == len(run.parts):
+            seconds = run.cpu_seconds / run.count
+            self._seconds = (
+                seconds if self._seconds is None else self._seconds + (seconds - self._seconds) / _REMEMBERED
+            )
+
+    def _left(self, run: Run, left: list[Left]) -> None:
+        assembly, start = run.batch
+        for place, what in left:
+            self._on_left(assembly, start + place, what)
+
+
+def _use_at(
+    use: Use, assembly: Assembly, start: int, place: int, data: bytes | mmap, began: float, ended: float
+) -> None:
+    use(assembly, start + place, data, began, ended)
+    del assembly, data  # see `Assembly.fail`

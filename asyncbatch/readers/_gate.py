@@ -1,0 +1,61 @@
+"""Whether a storage answers so fast that its files need not be read ahead."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+__all__ = ["Gate"]
+
+# Seconds. It opens when a quarter of the reads come within this: page cache takes 20 µs for a photograph, a local disk
+# 100 and more, which is worth overlapping with decoding. Not when the mean does, since threads that read ahead wait for
+# a core or for the interpreter, for milliseconds at times; what the storage takes shows in those that had not to.
+_AT_ONCE = 80e-6
+
+# It shuts when the mean comes to the first, or more than a tenth are as slow as the second: some files may be cached
+# here, and others not. That a reading thread has to wait for milliseconds is rarer.
+_TOO_SLOW, _SLOW = 200e-6, 0.002
+
+# Reads that are looked at. Before it opens again, the number is doubled each time that it had to be shut.
+_REMEMBERED, _MOST = 128, 4096
+
+
+class Gate:
+    """Opens when enough reads were fast, and shuts when some are slow or one fails; belongs to the event loop.
+
+    Attributes:
+        is_open: Whether the storage is so fast.
+    """
+
+    def __init__(self) -> None:
+        self.is_open = False
+        self._needed = _REMEMBERED // 2
+        self._seen = 0
+        self._unjudged = 0
+        self._recent: deque[float] = deque(maxlen=_REMEMBERED)
+
+    def landed(self, times: Sequence[float]) -> None:
+        """Hear how long reads took that went well, in seconds."""
+        self._recent.extend([min(seconds, _SLOW) for seconds in times])
+        self._unjudged += len(times)
+        if self._unjudged >= _REMEMBERED // 4:
+            self._seen += self._unjudged
+            self._unjudged = 0
+            self._judge()
+
+    def shut(self) -> None:
+        """Hear that the storage is not so fast after all, or fails in a way that other reads may feel, too."""
+        if self.is_open:
+            self._needed = min(2 * self._needed, _MOST)
+        self.is_open = False
+        self._seen = 0
+
+    def _judge(self) -> None:
+        if self.is_open:
+            if sum(self._recent) > _TOO_SLOW * len(self._recent):
+                self.shut()
+        elif sorted(self._recent)[len(self._recent) // 4] > _AT_ONCE:
+            self._seen = 0
+        elif self._seen >= self._needed:
+            self.is_open = True
+            self._recent.clear()

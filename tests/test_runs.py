@@ -1,0 +1,440 @@
+"""Runs: while the storage answers at once, a thread reads and decodes the samples of a batch one after the other."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import random
+import threading
+import time
+import weakref
+
+import numpy as np
+import pytest
+from conftest import Footprint
+
+import asyncbatch as ab
+from asyncbatch._window import ReadAheadWindow
+from asyncbatch.readers import _direct, _gate
+from asyncbatch.readers._direct import Run
+from asyncbatch.readers._gate import Gate
+
+COUNT, BATCH = 100, 8
+
+
+def number(data):
+    return np.frombuffer(data[:8], np.int64)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A manifest of files that hold their number."""
+    for index in range(COUNT):
+        (tmp_path / f"{index:03d}").write_bytes(index.to_bytes(8, "little"))
+    (tmp_path / "list.txt").write_text("".join(f"{index:03d},{index}\n" for index in range(COUNT)))
+    return tmp_path / "list.txt"
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """How many samples each run read."""
+    carry_out, read = Run.carry_out, []
+
+    def counted(run, lock):
+        try:
+            carry_out(run, lock)
+        finally:
+            read.append(run.count)
+
+    monkeypatch.setattr(Run, "carry_out", counted)
+    return read
+
+
+@pytest.fixture
+def at_once(monkeypatch, runs):
+    """The same, and every storage is taken for one that answers at once, however busy the machine is."""
+    monkeypatch.setattr(Gate, "is_open", property(lambda gate: True, lambda gate, is_open: None), raising=False)
+    monkeypatch.setattr(_direct, "_SLOW", 1e9)
+    return runs
+
+
+@pytest.fixture
+def at_first(monkeypatch, runs):
+    """The same, but only until something shows that it does not."""
+    make = Gate.__init__
+
+    def open_from_the_start(gate):
+        make(gate)
+        gate.is_open = True
+
+    monkeypatch.setattr(Gate, "__init__", open_from_the_start)
+    return runs
+
+
+def loader(files, **options):
+    reader = ab.FileReader(**options.pop("reader", {}))
+    return ab.Loader(files, batch_size=BATCH, decoder=number, reader=reader, **options)
+
+
+def take_all(batches):
+    """Return the numbers, as they came, and the errors."""
+    numbers, errors = [], []
+    for batch in batches:
+        assert batch.images[:, 0].tolist() == batch.indices.tolist()
+        numbers += batch.images[:, 0].tolist()
+        errors += batch.errors
+    return numbers, errors
+
+
+def other_than(path, answer):
+    """Return an `os.open` that asks `answer` for one path."""
+    whole_open = os.open
+
+    def opened(name, flags, *rest, **options):
+        return answer(lambda: whole_open(name, flags)) if name == path else whole_open(name, flags, *rest, **options)
+
+    return opened
+
+
+def path_of(files, index):
+    return str(files.parent / f"{index:03d}")
+
+
+# -- what they deliver -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("in_order", [True, False])
+def test_everything_is_delivered(files, at_once, threads, in_order):
+    """Each sample once, in the plan's order, whatever the number of threads; and all by runs."""
+    before = Footprint()
+    with loader(files, shuffle=True, seed=3, decode_threads=threads, in_order=in_order) as batches:
+        numbers, errors = take_all(batches.epochs(2))
+        stats = batches.stats()
+    assert (sorted(numbers), errors, sum(at_once)) == (sorted([*range(COUNT)] * 2), [], 2 * COUNT)
+    if in_order:
+        whole = ab.Loader(files, batch_size=COUNT, decoder=number, shuffle=True, seed=3)
+        assert numbers == [number for batch in whole.epochs(2) for number in batch.indices.tolist()]
+    assert stats.bytes_read == 2 * 8 * COUNT
+    before.assert_same_soon(5.0)
+
+
+def test_they_begin_by_themselves(files, runs):
+    """On a local disk, files that were read before are read in runs after the first few."""
+    with loader(files) as batches:
+        for _ in range(20):  # a busy machine may be slow at first
+            list(batches.epochs(10))
+            if runs:
+                break
+    assert runs
+
+
+def test_what_is_in_runs_depends_on_nothing_else(files, at_once):
+    """The batches are those of ordinary reads, bit for bit."""
+    with loader(files, shuffle=True) as batches:
+        direct = [(batch.images.tolist(), batch.labels.tolist(), batch.keys) for batch in batches]
+    assert sum(at_once) == COUNT
+    with loader(files, shuffle=True, reader={"roots": [str(files.parent)]}) as batches:  # roots are never read in runs
+        assert [(batch.images.tolist(), batch.labels.tolist(), batch.keys) for batch in batches] == direct
+    assert sum(at_once) == COUNT
+
+
+def test_a_caller_that_stops_stops_them(files, at_once):
+    """No more is read than batches may be open."""
+    with loader(files, prefetch=2, decode_threads=2) as batches:
+        iterator = iter(batches)
+        next(iterator)
+        next(iterator)
+    assert sum(at_once) <= 4 * BATCH
+
+
+# -- what goes wrong ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("on_error", [ab.Skip(3), ab.Replace(3)])
+def test_files_that_are_not_there(files, at_once, on_error):
+    """They are reported as ever, the others are delivered, and later runs are made all the same."""
+    for index in (5, 6, 77):
+        (files.parent / f"{index:03d}").unlink()
+    with loader(files, on_error=on_error) as batches:
+        numbers, errors = take_all(batches)
+    assert [(error.index, error.errno) for error in errors] == [(5, 2), (6, 2), (77, 2)]
+    assert len(numbers) == (COUNT if isinstance(on_error, ab.Replace) else COUNT - 3)
+    assert sum(at_once) == COUNT
+
+
+def test_rows_that_cannot_be_made(files, at_once):
+    """A decoder's error is its sample's, in its turn."""
+    (files.parent / "042").write_bytes(b"short")
+    with loader(files) as batches, pytest.raises(ab.DecodeError, match="042"):
+        take_all(batches)
+
+
+def test_an_error_that_passes_is_tried_again(files, at_first, monkeypatch):
+    """A run leaves it to the ordinary way, which counts retries as ever."""
+    fails = iter([errno.EIO, errno.ESTALE])
+
+    def fail_twice(whole_open):
+        code = next(fails, None)
+        if code is not None:
+            raise OSError(code, os.strerror(code))
+        return whole_open()
+
+    monkeypatch.setattr(os, "open", other_than(path_of(files, 13), fail_twice))
+    with loader(files, reader={"backoff": 0.001}) as batches:
+        numbers, errors = take_all(batches)
+        assert (numbers, errors, batches.stats().retries) == ([*range(COUNT)], [], 2)
+
+
+def test_a_slow_read_ends_its_run(files, at_once, monkeypatch):
+    """The samples behind it are read by others meanwhile, and everything comes in order."""
+    monkeypatch.setattr(_direct, "_SLOW", 0.0)  # every read is slow
+    with loader(files, decode_threads=2) as batches:
+        numbers, _ = take_all(batches)
+    assert numbers == [*range(COUNT)]
+    assert 0 < sum(at_once) == len(at_once) < COUNT  # one of each run
+
+
+@pytest.mark.parametrize("gate", ["at_once", "at_first"])
+@pytest.mark.parametrize("index", [0, 13, COUNT - 1])
+def test_a_read_that_hangs_is_given_up(files, monkeypatch, request, gate, index):
+    """Only its own sample is lost, and the thread comes back when the storage lets it go."""
+    request.getfixturevalue(gate)
+    release = threading.Event()
+
+    def hang(whole_open):
+        release.wait()
+        return whole_open()
+
+    monkeypatch.setattr(os, "open", other_than(path_of(files, index), hang))
+    before = Footprint()
+    with loader(files, reader={"timeout": 0.3}, on_error=ab.Skip(1), decode_threads=2) as batches:
+        numbers, errors = take_all(batches)
+        stats = batches.stats()
+    assert numbers == [other for other in range(COUNT) if other != index]
+    assert [(error.index, error.errno) for error in errors] == [(index, errno.ETIMEDOUT)]
+    assert (stats.timeouts, stats.lost_threads) == (1, 1)
+    release.set()
+    before.assert_same_soon(5.0)
+
+
+def test_a_decoder_that_takes_long_is_no_hang(files, at_once, monkeypatch):
+    """The deadline is for the storage: what a thread does with the bytes may take as long as it takes."""
+    release, decoding = threading.Event(), threading.Event()
+
+    def slow(data):
+        row = number(data)
+        if row[0] == 20:
+            decoding.set()
+            release.wait()
+        return row
+
+    with ab.Loader(files, batch_size=BATCH, decoder=slow, reader=ab.FileReader(timeout=0.05)) as batches:
+        iterator = iter(batches)
+        assert decoding.wait(10)
+        threading.Timer(0.5, release.set).start()  # ten deadlines
+        numbers, _ = take_all(iterator)
+        assert (numbers, batches.stats().timeouts) == ([*range(COUNT)], 0)
+
+
+def test_a_storage_that_dies_in_a_run(files, at_first, monkeypatch):
+    """When the mount is gone the error says so once; when it comes back within the grace period nothing is lost."""
+    dead, whole_open = threading.Event(), os.open
+
+    def opened(name, *rest, **options):
+        if dead.is_set() and str(name).startswith(str(files.parent)):
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+        return whole_open(name, *rest, **options)
+
+    monkeypatch.setattr(os, "open", opened)
+    with loader(files, reader={"grace": 30.0}) as batches:
+        iterator = iter(batches)
+        first, _ = take_all([next(iterator)])
+        dead.set()
+        threading.Timer(0.3, dead.clear).start()
+        rest, errors = take_all(iterator)
+    assert (first + rest, errors) == ([*range(COUNT)], [])
+    with loader(files, reader={"grace": 0.2}) as batches:
+        iterator = iter(batches)
+        next(iterator)
+        dead.set()
+        with pytest.raises(ab.StorageUnresponsive, match="does not answer"):
+            take_all(iterator)
+
+
+def test_a_file_that_was_replaced_is_noticed(files, at_once):
+    """A second epoch compares."""
+    with loader(files) as batches:
+        list(batches)
+        batches_of_two = batches.epochs(2)
+        next(batches_of_two)
+    with loader(files) as batches, pytest.raises(ab.SampleChanged, match="007"):
+        epochs = batches.epochs(2)
+        for batch in epochs:
+            if batch.step == 3 and batch.epoch == 0:
+                (files.parent / "007").write_bytes((7).to_bytes(9, "little"))
+
+
+def test_a_hooks_error_ends_the_iteration(files, at_once):
+    """An error that is no sample's reaches the caller."""
+
+    class Hook:
+        def record(self, span):
+            if span.stage == "decode" and span.step == 2:
+                raise RuntimeError("the hook failed")
+
+    with loader(files, hooks=[Hook()]) as batches, pytest.raises(RuntimeError, match="the hook failed"):
+        take_all(batches)
+
+
+def test_spans(files, at_once):
+    """Every sample's reading and decoding is told, with the thread that did it."""
+    spans = []
+
+    class Hook:
+        record = spans.append
+
+    with loader(files, hooks=[Hook()], decode_threads=2) as batches:
+        take_all(batches)
+    for stage in ("read", "decode"):
+        told = [span for span in spans if span.stage == stage]
+        assert len(told) == COUNT
+        assert all(span.start <= span.stop for span in told)
+    assert sum(at_once) == COUNT
+
+
+def test_closing_in_a_run(files, at_once, monkeypatch):
+    """Nothing is read after `close`."""
+    opened, whole_open = [], os.open
+
+    def noted(name, *rest, **options):
+        opened.append(name)
+        return whole_open(name, *rest, **options)
+
+    monkeypatch.setattr(os, "open", noted)
+    before = Footprint()
+    for seed in range(20):
+        batches = loader(files, shuffle=True, seed=seed, decode_threads=2)
+        iterator = iter(batches)
+        for _ in range(random.Random(seed).randrange(4)):  # noqa: S311 - a moment, not a secret
+            next(iterator)
+        batches.close()
+        opened.clear()
+    assert not opened
+    before.assert_same_soon(5.0)
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+def test_large_files_need_room(tmp_path, at_once, monkeypatch):
+    """A large file that does not fit the budget is put off to the ordinary way, which has it wait."""
+    monkeypatch.setattr(_direct, "_SMALL", 1000)
+    for index in range(40):
+        (tmp_path / f"{index:02d}").write_bytes(index.to_bytes(8, "little") + bytes(1500 if index % 3 else 10))
+    (tmp_path / "list.txt").write_text("".join(f"{index:02d},{index}\n" for index in range(40)))
+    borrowed, borrow, give_back = [], ReadAheadWindow.borrow, ReadAheadWindow.give_back
+
+    def counted(window, size):
+        borrowed.append(size if (may := borrow(window, size)) else 0)
+        return may
+
+    def back(window, size):
+        borrowed.append(-size)
+        give_back(window, size)
+
+    monkeypatch.setattr(ReadAheadWindow, "borrow", counted)
+    monkeypatch.setattr(ReadAheadWindow, "give_back", back)
+    for budget in (2000, 100_000):
+        borrowed.clear()
+        with loader(tmp_path / "list.txt", read_ahead=budget, decode_threads=3) as batches:
+            numbers, _ = take_all(batches)
+        assert numbers == [*range(40)]
+        assert sum(borrowed) == 0
+        assert max(np.cumsum(borrowed)) <= max(budget, 1508)
+
+
+def test_errors_that_are_kept_keep_no_batch(files, at_once):
+    """Whoever keeps an error does not keep the rows of its batch with it."""
+    (files.parent / "003").write_bytes(b"short")
+    with loader(files, on_error=ab.Skip(1)) as batches:
+        iterator = iter(batches)
+        batch = next(iterator)
+        kept, images = batch.errors, weakref.ref(batch.images)
+        del batch
+        rest = take_all(iterator)
+    gc.collect()
+    assert (len(kept), len(rest[0]), images()) == (1, COUNT - BATCH, None)
+
+
+# -- when they are used ------------------------------------------------------------------------------------------------
+
+
+def reads(gate, seconds, count):
+    for _ in range(count):
+        gate.landed([seconds])
+
+
+def test_the_gate_opens_after_enough_fast_reads():
+    """Page cache opens it, a disk does not, and a few that had to wait for a core do not matter."""
+    gate = Gate()
+    reads(gate, 30e-6, 63)
+    assert not gate.is_open
+    reads(gate, 30e-6, 1)
+    assert gate.is_open
+    disk = Gate()
+    reads(disk, 120e-6, 1000)
+    assert not disk.is_open
+    busy = Gate()
+    for _ in range(16):
+        busy.landed([30e-6, 30e-6, 5e-3, 200e-6])
+    assert busy.is_open
+
+
+@pytest.mark.parametrize("seconds", [0.0005, 0.03])
+def test_the_gate_shuts_when_reads_become_slow(seconds):
+    """A mount that becomes slow shuts it soon; when it is fast again that takes twice as many reads as before."""
+    gate = Gate()
+    reads(gate, 30e-6, 128)
+    reads(gate, seconds, 128)
+    assert not gate.is_open
+    reads(gate, 30e-6, 96)
+    assert not gate.is_open
+    reads(gate, 30e-6, 64)
+    assert gate.is_open
+
+
+def test_the_gate_shuts_where_only_some_files_are_cached():
+    """One in five over the network is enough."""
+    gate = Gate()
+    reads(gate, 30e-6, 128)
+    for _ in range(64):
+        gate.landed([30e-6] * 4 + [0.03])
+    assert not gate.is_open
+    reads(gate, 30e-6, 10 * _gate._MOST)
+    assert gate.is_open
+
+
+def test_time_of_reading_is_that_of_the_threads(files, monkeypatch):
+    """Two threads cannot read for longer than twice the time that passed: waiting for a turn is no reading."""
+    whole_open = os.open
+
+    def slow(name, *rest, **options):
+        time.sleep(0.002)  # so that it is not read in runs
+        return whole_open(name, *rest, **options)
+
+    monkeypatch.setattr(os, "open", slow)
+    spans = []
+
+    class Hook:
+        record = spans.append
+
+    start = time.perf_counter()
+    with loader(files, reader={"concurrency": 2}, hooks=[Hook()]) as batches:
+        take_all(batches)
+        seconds = batches.stats().read_seconds
+    passed = time.perf_counter() - start
+    assert COUNT * 0.002 <= seconds <= 2 * passed
+    reads = [span for span in spans if span.stage == "read"]
+    assert sum(span.stop - span.start for span in reads) == pytest.approx(seconds)
