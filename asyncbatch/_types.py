@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, Self, runtime_checkable
+from typing import Any, Literal, Protocol, Self, overload, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,9 @@ class Batch(tuple[Array, Array | None]):
         epoch: The epoch that the batch belongs to, counted from 0.
         step: Its place in the epoch, counted from 0.
         errors: Samples of this batch that did not become rows; empty unless `on_error` lets some pass.
+
+    `type(batch)([images, labels])` is a plain tuple: that is how trainers rebuild a batch after moving what is in it to
+    a device, and they know nothing of what else it has.
     """
 
     indices: Indices
@@ -60,6 +63,9 @@ class Batch(tuple[Array, Array | None]):
     step: int
     errors: tuple[SampleError, ...]
 
+    @overload
+    def __new__(cls, images: Iterable[Any], /) -> tuple[Any, ...]: ...  # type: ignore[misc] # for others' code
+    @overload
     def __new__(
         cls,
         images: Array,
@@ -70,7 +76,20 @@ class Batch(tuple[Array, Array | None]):
         epoch: int,
         step: int,
         errors: Sequence[SampleError] = (),
-    ) -> Self:
+    ) -> Self: ...
+    def __new__(
+        cls,
+        images: Any,
+        labels: Any = ...,
+        *,
+        indices: Any = None,
+        keys: Sequence[str] = (),
+        epoch: int = 0,
+        step: int = 0,
+        errors: Sequence[SampleError] = (),
+    ) -> Any:
+        if labels is ...:
+            return tuple(images)
         self = super().__new__(cls, (images, labels))
         self.indices = indices
         self.keys = tuple(keys)

@@ -164,7 +164,7 @@ class Loader:
             begin = Progress(steps, self._next_epoch * steps)
         engine = Engine(self._stages, begin, n, self._counters)
         self._progress, self._resumed = begin, None
-        self._next_epoch = begin.epoch + 1
+        self._next_epoch = begin.epoch  # until a batch of it is delivered: some ask for an iterator and drop it
         try:
             iterator = BatchIterator(engine, self._counters, self._stages.hooks, self._delivered)
             self._replace_current(iterator, "another thread began an iterator of the same loader")
@@ -174,8 +174,14 @@ class Loader:
         return iterator
 
     def set_epoch(self, epoch: int) -> None:
-        """Make `epoch` the number of the next iteration's first epoch, whatever is delivered before it begins."""
+        """Make `epoch` the number of the next iteration's first epoch, whatever is delivered before it begins.
+
+        Where a state of that epoch was just loaded it changes nothing: trainers set the epoch after they have loaded a
+        state, and mean to go on within it.
+        """
         require_whole("epoch", epoch, least=0, example=1)
+        if self._resumed is not None and self._resumed.epoch == epoch:
+            return
         steps = self._stages.plan.steps
         self._resumed = Progress(steps, epoch * steps)
 
@@ -234,6 +240,7 @@ class Loader:
     def _delivered(self, delivery: Delivery | None) -> None:
         if delivery is None:
             self._progress.finish()
+            self._next_epoch = max(self._next_epoch, self._progress.epoch)
             return
         self._progress.deliver(delivery.passed)
         self._next_epoch = max(self._next_epoch, delivery.batch.epoch + 1)
