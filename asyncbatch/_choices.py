@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-import os
+import logging
 from collections.abc import Callable
 
+from asyncbatch._arguments import Size, size_in_bytes
 from asyncbatch._errors import ConfigError
+from asyncbatch._machine import usable_memory
 from asyncbatch._types import Array, Decoder, Reader, ReaderFactory
 from asyncbatch.decoders import ImageDecoder, as_decoder
 from asyncbatch.readers import FileReader
 
-__all__ = ["choose_decoder", "choose_reader", "usable_cores"]
+__all__ = ["choose_decoder", "choose_read_ahead", "choose_reader"]
+
+_log = logging.getLogger("asyncbatch")
+
+_SHARE = 4  # bytes that wait to be decoded may take up a quarter of the memory: batches and the model need some, too
+
+
+def choose_read_ahead(size: Size) -> int:
+    """Return a budget in bytes, and no more than this process's share of the machine can bear."""
+    wanted, bearable = size_in_bytes(size, "read_ahead"), usable_memory() // _SHARE
+    if wanted > bearable:
+        _log.info("read_ahead=%r is %d MB, a quarter of the memory that this process may use", size, bearable // 10**6)
+    return min(wanted, bearable)
 
 
 def choose_reader(in_memory: bool, reader: Reader | ReaderFactory | None) -> Reader | ReaderFactory | None:
@@ -41,9 +55,3 @@ def choose_decoder(
     if image_size is None and in_memory:
         return None
     return ImageDecoder(image_size)
-
-
-def usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from asyncbatch._arguments import Size, require_whole, size_in_bytes
-from asyncbatch._choices import choose_decoder, choose_reader, usable_cores
+from asyncbatch._arguments import Size, require_whole
+from asyncbatch._choices import choose_decoder, choose_read_ahead, choose_reader
 from asyncbatch._engine import Engine
 from asyncbatch._errors import LoaderClosed
 from asyncbatch._iterator import BatchIterator, in_thread, on_event_loop
+from asyncbatch._machine import usable_cores
 from asyncbatch._progress import Delivery, Progress
 from asyncbatch._shard import Shard, as_shard
 from asyncbatch._stages import Stages
@@ -55,8 +56,11 @@ class Loader:
             knows. Default None: every process has everything.
         prefetch: Batches that are decoded ahead of the caller. 4 cover the jitter of decoding; each costs its memory.
         read_ahead: Budget for bytes read ahead of decoding, in bytes or as "256MB": some 4,000 photographs as
-            ImageNet has them, so that one slow file in a hundred stalls nothing.
-        decode_threads: "auto" is one for each core that this process may use.
+            ImageNet has them, so that one slow file in a hundred stalls nothing. Never more than a quarter of the
+            memory that the container leaves to this process.
+        decode_threads: "auto" is one for each core that this process may use: by its affinity, its container's quota,
+            and a fair share where torchrun started several (`LOCAL_WORLD_SIZE`); fewer while the pictures are so small
+            that threads would only wait for one another.
         in_order: Deliver the batches in the plan's order; otherwise as they complete. Their contents are the same.
         on_error: What a sample does that cannot be read or decoded: "raise" in its turn, so that nothing is lost in
             silence; `Skip(limit)` leaves it out, `Replace(limit)` puts another in its place, and both report it.
@@ -109,7 +113,7 @@ class Loader:
             decoder=choose_decoder(take is not None, image_size, decoder),
             decode_threads=usable_cores() if decode_threads == "auto" else decode_threads,
             prefetch=prefetch,
-            read_ahead=size_in_bytes(read_ahead, "read_ahead"),
+            read_ahead=choose_read_ahead(read_ahead),
             in_order=in_order,
             on_error=require_on_error(on_error),
             hooks=tuple(hooks),

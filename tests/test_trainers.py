@@ -1,4 +1,4 @@
-"""Trainers that save a loader's state in their checkpoints, the real ones: what is resumed is what would have followed."""
+"""Real trainers that save a loader's state in their checkpoints: what is resumed is what would have followed."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def fit(pictures, folder, seen, **options):
 
 @pytest.mark.parametrize("step", [3, STEPS - 1, STEPS + 2])
 def test_lightning(pictures, expected, tmp_path, step):
-    """The loader is given as it is; a checkpoint of any step within an epoch holds its state, and goes on from there."""
+    """The loader is given as it is; a checkpoint within an epoch holds its state, and a run goes on from there."""
     first, rest = [], []
     fit(pictures, tmp_path / "checkpoints", first, stop=step)
     fit(pictures, tmp_path / "again", rest, ckpt_path=tmp_path / "checkpoints" / f"step={step}.ckpt", weights_only=True)
