@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ def main() -> None:
     if args.out and len(names) > 1:
         raise SystemExit(f"--out names one file and there are {len(names)} benchmarks: leave it out, or run them apart")
     for name in names:
-        root = data.ensure(data.Spec(count=args.count or SUITES[name].count or data.Spec().count), args.data)
+        pictures = SUITES[name].pictures
+        root = data.ensure(replace(pictures, count=args.count or pictures.count), args.data)
         result = run(name, root, args)
         out = args.out or RESULTS / f"{name}.json"
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -31,8 +33,12 @@ def main() -> None:
 
 def run(name: str, root: Path, args: argparse.Namespace) -> dict[str, Any]:
     suite = SUITES[name]
-    settings = {"batch_size": args.batch_size, "image_size": args.image_size}
-    settings["epochs"] = args.epochs or suite.epochs or 1
+    settings = {
+        "batch_size": args.batch_size or suite.batch_size,
+        "image_size": args.image_size or suite.image_size,
+        "epochs": args.epochs or suite.epochs,
+        "dtype": suite.dtype,
+    }
     common = [text for key, value in settings.items() for text in (f"--{key.replace('_', '-')}", str(value))]
     outcome = run_suite(suite, root, tuple(common), args.rounds or suite.rounds)
     return {
@@ -57,8 +63,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, help="folder of the pictures; default: a cache in the temporary folder")
     parser.add_argument("--count", type=int, help="pictures, made where they are missing")
     parser.add_argument("--rounds", type=int, help="how often each contender is timed; default: 5, breaks 1")
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--image-size", type=int, default=224, help="height and width delivered, in pixels")
+    parser.add_argument("--batch-size", type=int, help="default: 32, large 8")
+    parser.add_argument("--image-size", type=int, help="height and width delivered, in pixels; default: 224, tiny 28")
     parser.add_argument("--epochs", type=int, help="of each timed run; more make start-up matter less")
     parser.add_argument("--out", type=Path, help="where the result goes; default: bench/results/NAME.json")
     return parser

@@ -44,16 +44,18 @@ class Spec:
         width: In pixels; 500 × 375 is the commonest size in ImageNet.
         height: In pixels.
         seed: Of everything drawn.
+        form: "jpeg", in colour; or "png", in grey, as sets of digits and the like are.
     """
 
     count: int = 2000
     width: int = 500
     height: int = 375
     seed: int = 7
+    form: str = "jpeg"
 
     @property
     def default_root(self) -> Path:
-        name = f"photos-{self.width}x{self.height}-{self.count}-seed{self.seed}"
+        name = f"{self.form}-{self.width}x{self.height}-{self.count}-seed{self.seed}"
         return Path(tempfile.gettempdir()) / "asyncbatch-bench" / name
 
 
@@ -111,7 +113,7 @@ def make(spec: Spec, root: Path) -> None:
 
     def write(index: int) -> tuple[str, int]:
         data = picture(spec, index, bases)
-        name = f"class_{index % CLASSES}/{index:06d}.jpg"
+        name = f"class_{index % CLASSES}/{index:06d}.{'jpg' if spec.form == 'jpeg' else spec.form}"
         (root / name).write_bytes(data)
         return name, len(data)
 
@@ -127,15 +129,18 @@ def write_record(root: Path, record: dict[str, Any]) -> None:
 
 
 def picture(spec: Spec, index: int, bases: list[np.ndarray]) -> bytes:
-    """Return one JPEG, 4:2:0: a crop of a basis, mirrored, relit and grainy, at the quality that gives its size.
+    """Return one picture: a crop of a basis, mirrored, relit and grainy.
 
-    Sizes are log-normal around 50 KB, cut to 45 to 105 KB before rounding up to a whole step of quality.
+    JPEGs are 4:2:0, at the quality that gives their size: log-normal around 50 KB for 500 × 375 and as much a pixel for
+    others, cut to 45 to 105 KB before rounding up to a whole step of quality.
     """
     rng = np.random.default_rng((spec.seed, index))
     image = crop(bases[rng.integers(len(bases))], spec.width, spec.height, rng)
     # Grain keeps detail in crops that were enlarged, as a sensor's noise does.
     image = image * rng.uniform(0.8, 1.2) + rng.normal(0, 3, image.shape[:2])[..., None]
     rgb = np.ascontiguousarray(np.clip(image, 0, 255).astype(np.uint8)[..., ::-1])
+    if spec.form == "png":
+        return bytes(cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))[1])
     size = np.clip(rng.lognormal(np.log(50e3), 0.35), 45e3, 105e3) * spec.width * spec.height / (500 * 375)
 
     def encode(quality: int) -> bytes:

@@ -6,9 +6,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.contenders._contend import cores
+from bench.data import Spec
 from bench.mount import Mount
 
 Options = tuple[str, ...]
+
+PHOTOS = Spec()
+MANY_PHOTOS = Spec(count=4000)
+CAMERA = Spec(count=64, width=4000, height=3000)
+DIGITS = Spec(count=10_000, width=28, height=28, form="png")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +43,22 @@ class Suite:
         rows: What it compares; the order is that of every round.
         rounds: How often each row is timed unless the caller says otherwise.
         timeout: Seconds that one process may take.
-        count: Pictures, where it is not for the caller to say.
+        pictures: What is read, unless the caller says another number of them.
         epochs: Of each run, likewise.
+        image_size: Height and width delivered, likewise.
+        batch_size: Likewise.
+        dtype: Of what is delivered.
     """
 
     about: str
     rows: tuple[Row, ...]
     rounds: int = 5
     timeout: float = 120.0
-    count: int | None = None
-    epochs: int | None = None
+    pictures: Spec = PHOTOS
+    epochs: int = 1
+    image_size: int = 224
+    batch_size: int = 32
+    dtype: Literal["uint8", "float32"] = "uint8"
 
 
 def grid(*common: str, **options: list[int]) -> tuple[Options, ...]:
@@ -87,30 +99,87 @@ def tuned(where: str, mount: Mount | None, concurrency: list[int]) -> tuple[Row,
 LOOP = Row("loop by hand", "loop")
 ASYNCBATCH = Row("asyncbatch", "asyncbatch")
 
+DALI = (
+    *grid("--reader", "file", threads=[cores(), cores() + 1]),
+    *grid("--reader", "io", "--no-mmap", threads=[cores()]),
+)
+GRAIN = (
+    *grid("--stages", "image", threads=[cores(), 4]),
+    *grid("--stages", "batch", threads=[cores(), cores() + 1]),
+)
+THREADED = grid("--decoder", "simplejpeg", workers=[1, 2, 4], threads=[16, 32])
+CEILING = Row("ceiling", "ceiling", grid(threads=[cores()]))
+
+
+def dataloaders(workers: list[int]) -> tuple[Row, Row]:
+    """Return DataLoader with the usual decoder and with asyncbatch's."""
+    return (
+        Row("DataLoader", "dataloader", grid("--decoder", "opencv", workers=workers)),
+        Row("DataLoader, same decoder", "dataloader", grid("--decoder", "simplejpeg", workers=workers)),
+    )
+
+
 SUITES = {
     "photos": Suite(
         "uint8 batches of photographs from page cache, one epoch",
         (
             LOOP,
-            Row("DataLoader", "dataloader", grid("--decoder", "opencv", workers=WORKERS)),
-            Row("DataLoader, same decoder", "dataloader", grid("--decoder", "simplejpeg", workers=WORKERS)),
+            *dataloaders(WORKERS),
             Row("SPDL", "spdl", tuple(("--decoder", "spdl", *options) for options in SPDL)),
             Row("SPDL, same decoder", "spdl", tuple(("--decoder", "simplejpeg", *options) for options in SPDL)),
+            Row("tf.data", "tf_data", grid(parallel=[0, cores(), cores() + 1])),
+            Row("DALI", "dali", DALI),
+            Row("Grain", "grain", GRAIN),
+            Row("LitData", "litdata_raw", grid(workers=[0, 1, 2, 4])),
             ASYNCBATCH,
-            Row("ceiling", "ceiling", grid(threads=[cores()])),
+            CEILING,
         ),
+    ),
+    "float32": Suite(
+        "the same photographs, normalised to float32",
+        (*dataloaders(WORKERS), ASYNCBATCH, CEILING),
+        dtype="float32",
+    ),
+    "large": Suite(
+        "uint8 batches of photographs of 12 megapixels",
+        (
+            Row("DataLoader", "dataloader", grid("--decoder", "opencv", workers=[1, 2, 4])),
+            Row("tf.data", "tf_data", grid(parallel=[0, cores()])),
+            Row("asyncbatch, draft=False", "asyncbatch", (("--exact",),)),
+            ASYNCBATCH,
+        ),
+        pictures=CAMERA,
+        epochs=4,
+        batch_size=8,
+    ),
+    "tiny": Suite(
+        "uint8 batches of PNGs of 28×28 from page cache",
+        (
+            LOOP,
+            Row("DataLoader without workers", "dataloader", grid("--decoder", "opencv", workers=[0])),
+            Row("DataLoader", "dataloader", grid("--decoder", "opencv", workers=[1, 2, 4])),
+            Row("asyncbatch, 1 thread", "asyncbatch", grid(decode_threads=[1])),
+            ASYNCBATCH,
+            Row("ceiling", "ceiling", grid(threads=[1, cores()])),
+        ),
+        pictures=DIGITS,
+        epochs=3,
+        image_size=28,
     ),
     "mount": Suite(
         f"uint8 batches through a mount ({SLOW}), one epoch",
         (
             Row("loop by hand", "loop", (("--batches", "6"),), SLOW),
-            Row("DataLoader", "dataloader", grid("--decoder", "simplejpeg", workers=[16, 32, 64]), SLOW),
+            Row("DataLoader", "dataloader", (*grid("--decoder", "simplejpeg", workers=[32]), *THREADED), SLOW),
             Row("SPDL, I/O pool", "spdl", SPDL_IO, SLOW),
+            Row("tf.data", "tf_data", (*grid(parallel=[64]), *grid(parallel=[cores()], read_parallel=[32, 64])), SLOW),
+            Row("Grain", "grain", grid(threads=[32, 64]), SLOW),
+            Row("LitData", "litdata_raw", grid(workers=[16, 32]), SLOW),
             Row("torchdata.nodes", "torchdata_nodes", NODES, SLOW),
             Row("asyncbatch", "asyncbatch", mount=SLOW),
             Row("ceiling", "ceiling", grid(**MANY), SLOW),
         ),
-        count=4000,
+        pictures=MANY_PHOTOS,
     ),
     "tuned": Suite(
         "how near to the best fixed number of reads at once does asyncbatch come by itself?",
@@ -119,13 +188,13 @@ SUITES = {
             *tuned("30 ms", SLOW, [24, 32, 48, 64, 128]),
             *tuned("100 ms and a tail", UNEVEN, [64, 128, 256, 512]),
         ),
-        count=4000,
+        pictures=MANY_PHOTOS,
         epochs=3,
     ),
     "tail": Suite(
         f"what does a slow tail ({UNEVEN}) cost an ordered stream of 12,800 pictures?",
         (Row("no tail", "asyncbatch", mount=SLOWER), Row("1 % of the opens 2 s late", "asyncbatch", mount=UNEVEN)),
-        count=3200,
+        pictures=Spec(count=3200),
         epochs=4,
     ),
     "sshfs": Suite(
@@ -135,7 +204,6 @@ SUITES = {
             Row("torchdata.nodes", "torchdata_nodes", grid(threads=[8, 16, 32, 64]), "sshfs"),
             Row("asyncbatch", "asyncbatch", mount="sshfs"),
         ),
-        count=2000,
     ),
     "train_data": Suite(
         "the loop by hand against its drop-in, float64 batches of equal values",
@@ -144,6 +212,20 @@ SUITES = {
     "loops": Suite(
         "asyncbatch on its two event loops",
         (ASYNCBATCH, Row("asyncbatch on asyncio", "asyncbatch", (("--event-loop", "asyncio"),))),
+    ),
+    "steps": Suite(
+        "how busy is the accelerator, whatever a step takes?",
+        (Row("page cache", "steps"), Row("30 ms", "steps", mount=SLOW)),
+    ),
+    "memory": Suite(
+        "does memory grow over 20 epochs?",
+        (Row("memory", "memory"),),
+        epochs=20,
+    ),
+    "scaling": Suite(
+        "how many cores can one process feed?",
+        (Row("scaling", "scaling"),),
+        timeout=300.0,
     ),
     "overhead": Suite("what the pipeline costs with decoding switched off", (Row("overhead", "overhead"),)),
     "plan": Suite(

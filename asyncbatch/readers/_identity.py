@@ -29,6 +29,10 @@ class Identities:
         self.times_count = True
         self._made_up = 0
 
+    def close(self) -> None:
+        """Remember nothing any more: cancelled tasks keep cycles, and megabytes must not wait for the collector."""
+        self._names = self._marks = np.zeros(0, np.int64)
+
     def only_the_time_changed(self) -> None:
         """Hear of a file whose time of change became another while it was read, twice, and its content did not."""
         self._made_up += 1
@@ -42,6 +46,8 @@ class Identities:
         Raises:
             FileChanged: It is another one than before.
         """
+        if not len(self._names):
+            return  # closed, and a thread is late
         name = hash(path) or 1
         mark = hash((content.size, content.mtime if self.times_count else 0))
         slot = name % _SLOTS

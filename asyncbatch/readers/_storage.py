@@ -150,6 +150,7 @@ class Storage:
         self._watch.close()
         self.health.close()
         self._queue.close()
+        self.identities.close()
 
     def _deadline(self) -> float:
         return self.latencies.deadline() if self._policy.timeout is None else self._policy.timeout

@@ -8,15 +8,16 @@ from collections.abc import Iterator
 
 import asyncbatch as ab
 from asyncbatch import _engine
-from bench.contenders._contend import LABELS, contend, parser
+from bench.contenders._contend import LABELS, NORMAL, contend, parser
 
 
 def epochs(args: argparse.Namespace) -> Iterator[ab.Batch]:
     threads = args.decode_threads if args.decode_threads == "auto" else int(args.decode_threads)
+    normal = {"dtype": "float32", **NORMAL} if args.dtype == "float32" else {}
     with ab.Loader(
         args.data / LABELS,
         batch_size=args.batch_size,
-        image_size=(args.image_size, args.image_size),
+        decoder=ab.ImageDecoder(args.image_size, draft=not args.exact, **normal),
         drop_last=True,
         decode_threads=threads,
         reader=ab.FileReader(concurrency=args.concurrency or "auto"),
@@ -27,6 +28,7 @@ def epochs(args: argparse.Namespace) -> Iterator[ab.Batch]:
 if __name__ == "__main__":
     arguments = parser("asyncbatch")
     arguments.add_argument("--decode-threads", default="auto")
+    arguments.add_argument("--exact", action="store_true", help="decode in full whatever the size that is needed")
     arguments.add_argument("--concurrency", type=int, default=0, help="reads at once; 0: as it finds best itself")
     arguments.add_argument("--event-loop", choices=["uvloop", "asyncio"], default="uvloop")
     parsed = arguments.parse_args()
