@@ -13,7 +13,7 @@ Options = tuple[str, ...]
 
 PHOTOS = Spec()
 MANY_PHOTOS = Spec(count=4000)
-CAMERA = Spec(count=64, width=4000, height=3000)
+CAMERA = Spec(count=32, width=4000, height=3000)
 DIGITS = Spec(count=10_000, width=28, height=28, form="png")
 
 
@@ -149,7 +149,7 @@ SUITES = {
             ASYNCBATCH,
         ),
         pictures=CAMERA,
-        epochs=4,
+        epochs=8,
         batch_size=8,
     ),
     "tiny": Suite(
