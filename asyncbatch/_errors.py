@@ -72,7 +72,11 @@ class DecodeError(SampleError):
 
 
 class StorageUnresponsive(AsyncbatchError):
-    """The storage died or fell silent for all samples, and did not come back within the grace period."""
+    """The storage died or fell silent for all samples, and did not come back within the grace period.
+
+    An iteration that follows begins the next epoch, as after any error. To go on where this one broke write
+    `loader.load_state_dict(loader.state_dict())` first.
+    """
 
 
 class ErrorLimitExceeded(AsyncbatchError):

@@ -30,12 +30,14 @@ def as_shard(shard: Shard) -> tuple[int, int]:
         return _of_torch() or _of_jax() or _of_environment(os.environ) or (0, 1)
     well_formed = isinstance(shard, tuple | list) and len(shard) == 2
     if not well_formed or not all(isinstance(number, int) and not isinstance(number, bool) for number in shard):
-        raise ConfigError(f'shard must be (rank, world), "auto" or None, got {shard!r}; write shard=(0, 8)')
+        raise ConfigError(
+            f'shard must be (rank, world), "auto" or None, got {shard!r}; write shard=(rank, world) or shard="auto"'
+        )
     rank, world = shard
     if not 0 <= rank < world:
         raise ConfigError(
             f"shard must be (rank, world) with a rank from 0 to world - 1, got {shard!r}; "
-            f"write shard=(0, {max(world, 1)})"
+            'write shard=(rank, world) or shard="auto"'
         )
     return rank, world
 
@@ -60,15 +62,15 @@ def _of_jax() -> tuple[int, int] | None:
 def _of_environment(environment: Mapping[str, str]) -> tuple[int, int] | None:
     """Take RANK and WORLD_SIZE, as torchrun and most launchers set them."""
     texts = [environment.get(name) for name in ("RANK", "WORLD_SIZE")]
-    if None in texts:
+    if texts in ([None, None], [None, "1"], ["0", None]):  # one alone, of several, would make all of them read it all
         return None
     if all(text is not None and text.isascii() and text.isdigit() for text in texts):
-        rank, world = (int(text) for text in texts if text is not None)
+        rank, world = (int(text or 0) for text in texts)
         if rank < world:
             return rank, world
     raise ConfigError(
         f'shard="auto" found RANK={texts[0]!r} and WORLD_SIZE={texts[1]!r}, which are no rank and number of ranks; '
-        "write shard=(rank, world)"
+        "have the launcher set both, or write shard=(rank, world)"
     )
 
 

@@ -106,7 +106,8 @@ def test_a_pair_is_taken(shard):
 @pytest.mark.parametrize("shard", [(4, 4), (-1, 4), (0, 0), (0,), (0, 1, 2), "all", 3, (True, 2), (0.0, 2)])
 def test_what_is_no_shard_is_refused(shard):
     """Anything else is refused, with the line to write."""
-    with pytest.raises(ab.ConfigError, match=r"shard must be \(rank, world\).*write shard=\(0, \d+\)"):
+    words = r'shard must be \(rank, world\).*write shard=\(rank, world\) or shard="auto"'  # no pair to paste is right
+    with pytest.raises(ab.ConfigError, match=words):
         as_shard(shard)
 
 
@@ -147,12 +148,29 @@ def test_auto_asks_whoever_knows(launched, monkeypatch):
     assert as_shard("auto") == (6, 7)
 
 
-@pytest.mark.parametrize("variables", [{"RANK": "2", "WORLD_SIZE": "2"}, {"RANK": "x", "WORLD_SIZE": "2"}])
+@pytest.mark.parametrize(
+    "variables", [{"RANK": "2", "WORLD_SIZE": "2"}, {"RANK": "x", "WORLD_SIZE": "2"}, {"WORLD_SIZE": "2"}]
+)
 def test_a_broken_environment_is_refused(launched, variables):
     """RANK and WORLD_SIZE that make no sense are not taken for one process."""
     launched(**variables)
     with pytest.raises(ab.ConfigError, match=r"found RANK=.* and WORLD_SIZE='2'"):
         as_shard("auto")
+
+
+@pytest.mark.parametrize("variables", [{"RANK": "3"}, {"WORLD_SIZE": "x"}])
+def test_half_an_environment_is_refused(launched, variables):
+    """A rank of unknown company, or a company of unknown size, is not taken for one process."""
+    launched(**variables)
+    with pytest.raises(ab.ConfigError, match=r"have the launcher set both, or write shard=\(rank, world\)"):
+        as_shard("auto")
+
+
+@pytest.mark.parametrize("variables", [{"RANK": "0"}, {"WORLD_SIZE": "1"}])
+def test_half_an_environment_of_one_process_is_one(launched, variables):
+    """What can only mean a single process is no error."""
+    launched(**variables)
+    assert as_shard("auto") == (0, 1)
 
 
 def test_every_rank_reading_everything_warns_once(launched):

@@ -95,8 +95,9 @@ class Health:
 
     def _error(self) -> StorageUnresponsive:
         return StorageUnresponsive(
-            f"{self._name} does not answer: {self._death}; see to the mount and begin the iteration again, or give it "
-            f"more time: reader=FileReader(grace={3 * self._grace:g})"
+            f"{self._name} does not answer: {self._death}; see to the mount, and to go on where it broke write "
+            "loader.load_state_dict(loader.state_dict()) and iterate again; or give it more time: "
+            f"reader=FileReader(grace={3 * self._grace:g})"
         )
 
     def _probe(self, part: Readable, error: Exception) -> None:

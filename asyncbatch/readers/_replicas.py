@@ -116,8 +116,9 @@ class Replicas:
                 wait.cancel()
         roots = ", ".join(storage.root for storage in self._storages)
         raise StorageUnresponsive(
-            f"none of the replicas answers: {roots}, for {self._grace:g} s; see to the mounts and begin the iteration "
-            f"again, or give them more time: reader=FileReader(grace={3 * self._grace:g}, roots=...)"
+            f"none of the replicas answers: {roots}, for {self._grace:g} s; see to the mounts, and to go on where it "
+            "broke write loader.load_state_dict(loader.state_dict()) and iterate again; or give them more time: "
+            f"reader=FileReader(grace={3 * self._grace:g}, roots=...)"
         )
 
     def _for_a_hedge(self, storage: Storage) -> Storage | None:
