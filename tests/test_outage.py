@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -27,18 +30,26 @@ def files(tmp_path):
 
 
 class Mount:
-    """Stands before `os.open`: while `gone`, every file answers ENOTCONN, as below a FUSE mount without its daemon."""
+    """Stands before `os.open`: while `gone`, every file answers ENOTCONN, as below a FUSE mount without its daemon.
+
+    While `speaks` is clear, files are not answered at all.
+    """
 
     def __init__(self, folder):
         self._folder = str(folder)
         self._open = os.open
         self.gone = False
-        self.refused = 0
+        self.speaks = threading.Event()
+        self.speaks.set()
+        self.refused = self.kept_waiting = 0
 
     def open(self, path, *args, **kwargs):
         if self.gone and str(path).startswith(self._folder):
             self.refused += 1
             raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+        if str(path).startswith(self._folder) and not self.speaks.is_set():
+            self.kept_waiting += 1
+            self.speaks.wait()
         return self._open(path, *args, **kwargs)
 
 
@@ -76,3 +87,92 @@ def test_an_epoch_goes_on_where_the_storage_broke_it(files, mount):
     with loader_of(files) as whole:
         assert seen == [number for images, _ in whole for number in images[:, 0].tolist()]
     assert sorted(seen) == list(range(COUNT))
+
+
+class WhenWarned(logging.Handler):
+    """Calls a function when the loader logs a warning: what happens next, happens after it was logged."""
+
+    def __init__(self, function):
+        super().__init__(logging.WARNING)
+        self._function = function
+
+    def emit(self, record):
+        self._function()
+
+
+@pytest.fixture
+def when_warned(caplog):
+    caplog.set_level(logging.INFO, "asyncbatch")
+    logger, handlers = logging.getLogger("asyncbatch"), []
+
+    def install(function):
+        handlers.append(WhenWarned(function))
+        logger.addHandler(handlers[-1])
+
+    yield install
+    for handler in handlers:
+        logger.removeHandler(handler)
+
+
+def logged(caplog):
+    return [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_dead_mount_is_logged_once_an_outage(files, mount, caplog, when_warned, times):
+    """A warning with the file, the error and the patience when the probing begins, and a line when it is back."""
+    when_warned(partial(setattr, mount, "gone", False))
+    with loader_of(files, grace=30.0) as loader:
+        seen = []
+        for step, (images, _) in enumerate(loader):
+            seen += images[:, 0].tolist()
+            mount.gone = step < 2 * times and step % 2 == 0
+    assert sorted(seen) == list(range(COUNT))
+    assert mount.refused >= times
+    lines = logged(caplog)
+    assert [(name, level) for name, level, _ in lines] == [("asyncbatch", "WARNING"), ("asyncbatch", "INFO")] * times
+    for _, level, text in lines:
+        if level == "WARNING":
+            assert text.startswith(f"the storage does not answer: {files}/")
+            assert text.endswith(f": {os.strerror(errno.ENOTCONN)}; waiting up to 30 s for it")
+        else:
+            assert text.startswith("the storage answers again, after ")
+
+
+def test_silence_is_logged_once(files, mount, caplog, when_warned):
+    """A warning within the time-out while nobody is answered, and a line when the storage speaks again."""
+    when_warned(mount.speaks.set)
+    with loader_of(files, timeout=0.8, grace=30.0) as loader:
+        seen = []
+        for step, (images, _) in enumerate(loader):
+            seen += images[:, 0].tolist()
+            if step == 0:
+                mount.speaks.clear()
+        assert loader.stats().timeouts == 0
+    assert sorted(seen) == list(range(COUNT))
+    assert mount.kept_waiting > 0
+    (_, warning, silent), (_, info, again) = logged(caplog)
+    assert (warning, info) == ("WARNING", "INFO")
+    assert silent.startswith("the storage has not answered for 0.")
+    assert f" s, asked for {files}/" in silent
+    assert silent.endswith("; waiting up to 30 s for it")
+    assert again.startswith("the storage answers again, after ")
+
+
+def test_a_single_file_that_hangs_is_no_silence(files, monkeypatch, caplog):
+    """Where the scout is answered, one file is late and not the storage: nothing is logged of an outage."""
+    caplog.set_level(logging.INFO, "asyncbatch")
+    gate, real = threading.Event(), os.open
+
+    def hanging(path, *args, **kwargs):
+        if str(path) == str(files / "59"):
+            gate.wait()
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", hanging)
+    reader = ab.FileReader(timeout=0.8, grace=30.0)
+    with ab.Loader(files / "list.txt", batch_size=BATCH, decoder=row, reader=reader, on_error=ab.Skip(1)) as loader:
+        assert sum(len(images) for images, _ in loader) == COUNT - 1
+        assert loader.stats().timeouts == 1
+        gate.set()
+    assert [text for _, _, text in logged(caplog) if "skipped" not in text] == []

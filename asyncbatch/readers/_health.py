@@ -9,6 +9,7 @@ others follow as if nothing had happened; when the grace period ends before that
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Callable
 from time import monotonic
@@ -20,6 +21,8 @@ from asyncbatch.readers._queue import ReadQueue
 from asyncbatch.readers._whole import Outcome, Readable
 
 __all__ = ["Health"]
+
+_logger = logging.getLogger("asyncbatch")
 
 _STREAK = 16  # errors in a row, of different files, that may each pass: not each of them, the storage is ill
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
@@ -105,10 +108,17 @@ class Health:
             self._back.clear()
             self._queue.hold()
             self._on_down(error)
+            _logger.warning(
+                "%s does not answer: %s: %s; %s",
+                self._name, part.path, describe(error),
+                "until it is back, the other roots are read" if self._grace == math.inf
+                else f"waiting up to {self._grace:g} s for it",
+            )  # fmt: skip
             self._probing = asyncio.ensure_future(self._try_until_back(part, error))
 
     async def _try_until_back(self, part: Readable, error: Exception) -> None:
-        end = monotonic() + self._grace
+        start = monotonic()
+        end = start + self._grace
         for pause in delays(_FIRST_PAUSE, _LONGEST_PAUSE):
             await asyncio.sleep(min(pause, max(0.0, end - monotonic())))
             try:
@@ -132,3 +142,4 @@ class Health:
         self._failed.clear()
         self._back.set()
         self._queue.resume()
+        _logger.info("%s answers again, after %.1f s", self._name, monotonic() - start)

@@ -11,6 +11,8 @@ more read, which shows whether the storage answers. There is one timer for all r
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 from collections.abc import Callable
 from time import monotonic
 
@@ -20,6 +22,8 @@ from asyncbatch.readers._flight import Flight
 from asyncbatch.readers._queue import ReadQueue
 
 __all__ = ["Watch"]
+
+_logger = logging.getLogger("asyncbatch")
 
 
 class Watch:
@@ -59,6 +63,8 @@ class Watch:
         self._resumed_at = 0.0  # the end of the last silence: what waits since before has a deadline from then on
         self._scouted_at = 0.0
         self._suspects = False  # some read is late, and it is not known yet whether it alone is
+        self._silent_since: float | None = None  # of a silence that the log was told of
+        self._answered_before = 0.0  # what the queue's `answered` was then
 
     def began(self) -> None:
         """A read was asked for."""
@@ -72,6 +78,9 @@ class Watch:
         if now - self._landed_at > self._deadline():
             self._resumed_at = now
         self._landed_at = now
+        if self._silent_since is not None and self._queue.answered > self._answered_before:
+            _logger.info("the storage answers again, after %.1f s", now - self._silent_since)
+            self._silent_since = None
         if self._suspects:
             self._suspects = False
             self._look_in(0.0)
@@ -128,8 +137,27 @@ class Watch:
             self._queue.send_scout()
         oldest = min((flight.moved for flight in self._queue.flying if flight.moved is not None), default=now)
         silent_since = max(oldest, self._landed_at)
+        patience = deadline / 8  # that the scout is given before its silence is worth a word
+        if now >= self._scouted_at + patience and self._silent_since is None:
+            self._say_silent(silent_since, now)
         if now >= silent_since + self._grace:
             self._on_dead(f"no read was answered for {self._grace:g} s")
         elif now >= silent_since + deadline:
             self._on_silent()
-        return min(max(silent_since + self._grace, now + 0.1), now + deadline / 2)
+        return min(max(silent_since + self._grace, now + 0.1), now + patience)
+
+    def _say_silent(self, since: float, now: float) -> None:
+        """Tell the log, once each time: until the grace period ends nothing else tells why no batch comes."""
+        late = next((path for flight in list(self._queue.flying) if (path := _path_of(flight))), "")
+        self._silent_since, self._answered_before = since, self._queue.answered
+        _logger.warning(
+            "the storage has not answered for %.1f s, asked for %s%s",
+            now - since, late,
+            "" if self._grace == math.inf else f"; waiting up to {self._grace:g} s for it",
+        )  # fmt: skip
+
+
+def _path_of(flight: Flight | Run) -> str:
+    """Return what a flight is reading; nothing where it waits for a thread, or its thread has just ended it."""
+    parts, at = flight.parts, flight.place if isinstance(flight, Run) else len(flight.results)
+    return parts[at].path if flight.moved is not None and at < len(parts) else ""
