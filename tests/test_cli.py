@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 import asyncbatch as ab
-from asyncbatch.cli import main
+from asyncbatch.cli import bench, main
 from asyncbatch.cli.pictures import KINDS
-from asyncbatch.cli.race import Recorder, by_hand, like_by_hand
+from asyncbatch.cli.race import Recorder, Run, by_hand, like_by_hand
 
 HUES = {"blue": (255, 0, 0), "green": (0, 255, 0), "röd": (0, 0, 255)}  # BGR
 
@@ -123,7 +123,7 @@ def test_demo_follows_no_links(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("what", ["photos", "list.txt"])
-@pytest.mark.parametrize("limit", [["--seconds", "60"], ["--batches", "2", "--step", "1"]])
+@pytest.mark.parametrize("limit", [["--seconds", "2"], ["--batches", "2", "--step", "1"]])
 def test_bench_compares(photos, capsys, what, limit):
     """On a folder and on a manifest bench prints both rates and where the time goes, and writes nothing."""
     before = _files(photos)
@@ -133,11 +133,78 @@ def test_bench_compares(photos, capsys, what, limit):
     hand, ours = (float(cell.replace(",", "")) for cell in rows["pictures a second"] if cell)
     assert hand > 0
     assert ours > 0
-    assert [int(cell) for cell in rows["pictures delivered"] if cell] == ([6, 6] if "--batches" in limit else [12, 12])
+    delivered = [int(cell.replace(",", "")) for cell in rows["pictures delivered"] if cell]
+    if "--batches" in limit:  # no more than was asked for, and so it is said first that this is no measurement
+        assert delivered == [6, 6]
+        assert said.index("Not enough for a ratio") < said.index("pictures a second")
+    else:  # 24 pictures are read in milliseconds, and from memory: over and over
+        assert min(delivered) > 24
+        assert min(float(cell.removesuffix(" s")) for cell in rows["in"] if cell) >= 1.0
+        assert "over and over" in said
+        assert "Not enough" not in said
     assert ("training step waits" in rows) == ("--step" in limit)
     assert "one picture after another" in said
     assert re.search(r"asyncbatch reads [\d.]+ pictures at once, [\d.]+ ms each,\nand decodes on \d threads", said)
     assert _files(photos) == before
+
+
+def _run(pictures, seconds, reading):
+    """What a contender did that waited so long for each picture's storage."""
+    return Run(pictures, seconds, 0.01, 0.0, [ab.Span("read", 0.0, reading * pictures, 0, 0)])
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "counts"),
+    [
+        (_run(100, 0.1, 0.0001), _run(3000, 3.0, 0.0001), "again"),  # in page cache from before
+        (_run(100, 3.0, 0.03), _run(100, 3.0, 0.03), "again"),  # storage that nothing keeps in memory
+        (_run(100, 3.0, 0.03), _run(3000, 3.0, 0.0001), "first"),  # from storage, then from memory
+    ],
+)
+def test_only_what_is_read_alike_is_read_again(photos, monkeypatch, capsys, first, later, counts):
+    """Few pictures that were in memory are measured in memory; those that were not are not, and it says so first."""
+
+    def turn(name, *_, over_and_over=False):
+        return (
+            _run(100, 0.1, 0.0001) if name == "asyncbatch" and not over_and_over else later if over_and_over else first
+        )
+
+    monkeypatch.setattr(bench, "_turn", turn)
+    assert main(["bench", str(photos / "photos"), "--batch-size", "3"]) == 0
+    said = capsys.readouterr().out
+    assert ("over and over" in said) == (counts == "again")
+    assert ("Not enough for a ratio: only 0.10 s" in said) == (counts == "first")
+
+
+@pytest.mark.parametrize(
+    "command", [["bench", "--batch-size", "2"], ["preview", "-o", "s.png"], ["doctor", "--seconds", "2"]]
+)
+def test_commands_read_any_manifest(photos, monkeypatch, capsys, command):
+    """A table whose columns do not tell by themselves is read with the options of `sources.manifest`."""
+    monkeypatch.chdir(photos)
+    (photos / "lists").mkdir()
+    lines = (photos / "list.txt").read_text(encoding="utf-8").splitlines()
+    rows = [f"{number},{line.split()[0]},{line.split()[1]},night" for number, line in enumerate(lines)]
+    (photos / "lists" / "t.csv").write_text("\n".join(["id,where,kind,time", *rows]), encoding="utf-8")
+    given = [command[0], "lists/t.csv", *command[1:], "--root", ".", "--path-column", "where"]
+    labels = ["--label-columns", "kind"]
+    assert main([*given, *labels]) == 0
+    assert "24" in capsys.readouterr().out
+    if command[0] == "doctor":  # which has no use for labels, and does not mind them
+        assert main(given) == 0
+        return
+    assert main([*given, "--label-columns", "kind,time"]) == 1
+    assert "words can be a label only alone" in capsys.readouterr().err
+    assert main([*given, "--label-columns", ""]) == 0
+
+
+def test_bench_names_a_missing_file_in_its_own_words(photos):
+    """A manifest with a file that is gone ends in one line on stderr, without OpenCV's own."""
+    (photos / "photos" / "blue" / "00.png").unlink()
+    with _started("bench", "list.txt", "--batch-size", "12", cwd=photos) as process:
+        _, error = process.communicate()
+    assert process.returncode == 1
+    assert re.fullmatch(r"asyncbatch: photos/blue/00\.png \(sample \d+\): does not exist\n", error)
 
 
 def test_bench_gives_both_the_same_work(photos):

@@ -6,7 +6,9 @@ import argparse
 from collections.abc import Callable
 from typing import TypeAlias
 
-__all__ = ["Commands", "add_path", "image_size", "number", "whole"]
+import asyncbatch as ab
+
+__all__ = ["Commands", "add_path", "image_size", "number", "source_of", "whole"]
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -49,10 +51,44 @@ def image_size(text: str) -> tuple[int, int]:
         ) from None
 
 
-def add_path(parser: argparse.ArgumentParser) -> None:
-    """Add the argument that names the user's pictures."""
-    parser.add_argument(
-        "path",
-        metavar="PATH",
-        help="your pictures: a folder with one sub-folder a class, or a text file with a picture and its label a line",
+def add_path(
+    parser: argparse.ArgumentParser,
+    what: str = "your pictures: a folder with one sub-folder a class, or a text file with a picture and its label a "
+    "line",
+) -> None:
+    """Add the argument that names the user's pictures, and those that say how a manifest is to be read."""
+    parser.add_argument("path", metavar="PATH", help=what)
+    how = parser.add_argument_group("how a text file is to be read, where it does not tell by itself")
+    how.add_argument("--root", metavar="DIR", help="the folder that its paths start from (default: the one it is in)")
+    how.add_argument(
+        "--path-column", type=_column, metavar="COLUMN", help="where the paths are: a name of the header, or 0, 1, …"
     )
+    how.add_argument(
+        "--label-columns", type=_columns, metavar="COLUMNS",
+        help='where the labels are, likewise, separated by commas; "" for none (default: all other columns)',
+    )  # fmt: skip
+
+
+def source_of(arguments: argparse.Namespace, *, labelled: bool = True) -> str | ab.Source:
+    """Return what `add_path`'s arguments name: the path, or its manifest where something is said of that.
+
+    Args:
+        arguments: What was parsed.
+        labelled: Whether labels are of any use; without, what is wrong with them does not matter.
+
+    Raises:
+        AsyncbatchError: The manifest cannot be read so.
+    """
+    said = {name: getattr(arguments, name) for name in ("root", "path_column", "label_columns")}
+    if labelled and all(value is None for value in said.values()):
+        return str(arguments.path)
+    return ab.sources.manifest(arguments.path, **said if labelled else {**said, "label_columns": ()})
+
+
+def _column(text: str) -> str | int:
+    """Read a column's name, or its place counted from 0."""
+    return int(text) if text.isascii() and text.isdigit() else text
+
+
+def _columns(text: str) -> tuple[str | int, ...]:
+    return tuple(_column(part.strip()) for part in text.split(",") if part.strip())

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import time
+from itertools import cycle
 
 import numpy as np
 from numpy.typing import NDArray
 
 import asyncbatch as ab
-from asyncbatch.cli.arguments import Commands, add_path, image_size, number, whole
-from asyncbatch.cli.race import Recorder, Run, by_hand, like_by_hand, race
+from asyncbatch.cli.arguments import Commands, add_path, image_size, number, source_of, whole
+from asyncbatch.cli.race import Recorder, Run, by_hand, like_by_hand, quiet_opencv, race
 from asyncbatch.cli.report import HAND, OURS, comparison, explain_hand, explain_ours
 from asyncbatch.cli.terminal import CommandError, need
 
@@ -21,9 +22,18 @@ TURN = (
     20  # batches that a turn has at least, lest start-up count for more than it does in training; small sets get fewer
 )
 
+ENOUGH = 1.0  # seconds of measuring, below which few pictures are read again and again
+LONGER = 1.5  # seconds of each of the two turns in which they are: filling the window of `read_ahead` takes a part
+ROUGH = 0.5  # seconds, below which a ratio is one of start-up times
+IN_MEMORY = 0.002  # seconds a picture that the loop by hand waits for storage at most when it is in page cache
+NO_SLOWER = 1.5  # times as long as later on, and the first reading was like the later ones
+
 FAIRNESS = """\
 Each picture is read at most once, by one contender only, so neither finds what the other brought into memory.
 Pictures that the system holds in memory already, from before, are fast for both. Starting up counts."""
+AGAIN = """\
+The pictures are few, so each contender read its half of them over and over, as they were: this storage gives them as
+fast the second time. Pictures that are read for the first time may be slower. Starting up counts."""
 
 
 class Part:
@@ -83,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     need("tqdm", "cli")
     batch_size, size, stepped = arguments.batch_size, arguments.image_size, arguments.step > 0
     print(f"Listing {arguments.path}")
-    with ab.Loader(arguments.path, batch_size=batch_size, image_size=size) as loader:
+    with ab.Loader(source_of(arguments), batch_size=batch_size, image_size=size) as loader:
         source = loader.source
     print(
         f"{len(source):,} pictures; batches of {batch_size} at {size[0]} × {size[1]}, float32 in [0, 1]; "
@@ -95,29 +105,61 @@ def run(arguments: argparse.Namespace) -> int:
             f"own; take smaller batches: --batch-size {max(1, len(source) // 2)}"
         )
 
-    hand, ours = _measure(source, arguments)
+    with quiet_opencv():
+        hand, ours = _measure(source, arguments)
+        again = _measure_again(source, arguments, hand, ours)
+    if again is not None:
+        hand, ours = again
+    if (shortest := min(hand.seconds, ours.seconds)) < ROUGH:
+        print(
+            f"\nNot enough for a ratio: only {shortest:.2f} s were measured, and much of that is starting up. "
+            "Take more pictures, or more time."
+        )
     print(f"\n{comparison(hand, ours, stepped=stepped)}\n\n{explain_hand(hand)}\n{explain_ours(ours, stepped=stepped)}")
-    print(f"\n{FAIRNESS}")
-    if min(hand.seconds, ours.seconds) < 1:
-        print("The pictures were read in less than a second: too few for more than a rough idea.")
+    print(f"\n{FAIRNESS if again is None else AGAIN}")
     return 0
+
+
+def _measure_again(source: ab.Source, arguments: argparse.Namespace, hand: Run, ours: Run) -> tuple[Run, Run] | None:
+    """Read few pictures over and over, until there is enough to measure.
+
+    Returns:
+        None where it was enough, the user wants no more, or the pictures came from slow storage the first time and from
+        memory now: what the second reading says is nothing about the first.
+    """
+    if arguments.batches is not None or min(hand.seconds, ours.seconds) >= min(ENOUGH, arguments.seconds):
+        return None
+    halves = [Part(source, indices) for indices in _halves(source, arguments)]
+    runs: dict[str, list[Run]] = {HAND: [], OURS: []}
+    for name in (HAND, OURS, OURS, HAND):
+        part = halves[[HAND, OURS].index(name)]
+        runs[name].append(_turn(name, part, min(LONGER, arguments.seconds / 2), arguments, over_and_over=True))
+    again = Run.joined(runs[HAND]), Run.joined(runs[OURS])
+    first, later = (run.busy("read") / run.pictures for run in (hand, again[0]))
+    return again if first < max(IN_MEMORY, NO_SLOWER * later) else None
+
+
+def _halves(source: ab.Source, arguments: argparse.Namespace) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return which pictures each contender gets."""
+    order = np.random.default_rng(arguments.seed).permutation(len(source))
+    return order[::2], order[1::2]
 
 
 def _measure(source: ab.Source, arguments: argparse.Namespace) -> tuple[Run, Run]:
     """Let both contenders take turns on parts of the source that do not overlap."""
-    order = np.random.default_rng(arguments.seed).permutation(len(source))
+    halves = _halves(source, arguments)
     batches = min(len(source) // 2 // arguments.batch_size, arguments.batches or len(source))
     turns = max(1, min(TURNS, batches // TURN))
     size = batches // turns * arguments.batch_size
     runs: dict[str, list[Run]] = {HAND: [], OURS: []}
     for turn in range(turns):
         for name in (HAND, OURS) if turn % 2 == 0 else (OURS, HAND):
-            indices = order[[HAND, OURS].index(name) :: 2][turn * size : (turn + 1) * size]
+            indices = halves[[HAND, OURS].index(name)][turn * size : (turn + 1) * size]
             runs[name].append(_turn(name, Part(source, indices), arguments.seconds / turns, arguments))
     return Run.joined(runs[HAND]), Run.joined(runs[OURS])
 
 
-def _turn(name: str, part: Part, seconds: float, arguments: argparse.Namespace) -> Run:
+def _turn(name: str, part: Part, seconds: float, arguments: argparse.Namespace, *, over_and_over: bool = False) -> Run:
     recorder = Recorder()
     size, batch_size = arguments.image_size, arguments.batch_size
 
@@ -125,7 +167,9 @@ def _turn(name: str, part: Part, seconds: float, arguments: argparse.Namespace) 
         time.sleep(arguments.step / 1e3)
 
     if name == HAND:
-        samples = (part[index] for index in range(len(part)))
+        indices = range(len(part) // batch_size * batch_size)
+        samples = (part[index] for index in (cycle(indices) if over_and_over else indices))
         return race(name, by_hand(samples, batch_size, size, recorder), recorder, seconds=seconds, step=step)
     with ab.Loader(part, batch_size=batch_size, decoder=like_by_hand(size), drop_last=True, hooks=[recorder]) as loader:
-        return race(name, loader, recorder, seconds=seconds, step=step)
+        batches = loader.epochs() if over_and_over else loader
+        return race(name, batches, recorder, seconds=seconds, step=step)

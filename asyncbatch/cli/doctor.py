@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from asyncbatch.cli.arguments import Commands, number
+from asyncbatch.cli.arguments import Commands, add_path, number, source_of
 from asyncbatch.cli.doctor_apart import apart
 from asyncbatch.cli.doctor_curve import diagnose
 from asyncbatch.cli.doctor_files import find_files, within
@@ -42,7 +42,7 @@ def add_to(commands: Commands) -> None:
         epilog=DETAILS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("path", metavar="PATH", help="a folder on the storage, or a manifest of pictures on it")
+    add_path(parser, "a folder on the storage, or a manifest of pictures on it; labels are not looked at")
     parser.add_argument(
         "--seconds", metavar="S", type=number(1, 30), default=20.0, help="how long it may take, 1 to 30 (default: 20)"
     )
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _examine(arguments: argparse.Namespace) -> int:
-    report = _measured(arguments.path, arguments.seconds, quiet=arguments.json)
+    report = _measured(arguments)
     if arguments.plot is not None:
         draw_curve(arguments.plot, report)
     if arguments.json:
@@ -82,16 +82,17 @@ def _check_plot(plot: Path | None) -> None:
         raise CommandError(f"there is no folder {plot.parent} to write {plot.name} into; make it first")
 
 
-def _measured(path: str, seconds: float, *, quiet: bool) -> Report:
+def _measured(arguments: argparse.Namespace) -> Report:
     """Find files, read them, and draw conclusions.
 
     Raises:
         CommandError: There is nothing to read, or nothing can be read, or the storage does not even begin to answer.
     """
+    path, seconds = arguments.path, arguments.seconds
     end = time.perf_counter() + 0.95 * seconds  # the rest is for starting, drawing and printing
-    if not quiet:
+    if not arguments.json:
         print(f"Looking at pictures in {path}, for {seconds:g} s at most; nothing is written\n", flush=True)
-    listing = find_files(path, LISTING * seconds)
+    listing = find_files(path, LISTING * seconds, lambda: source_of(arguments, labelled=False))
     first = listing.files[0]
     mount = within(LISTING * seconds, lambda: find_mount(first), f"looking at {first}")
     left = max(0.1 * seconds, end - time.perf_counter())  # the floor is for machines that are very busy

@@ -79,7 +79,7 @@ def within(seconds: float, call: Callable[[], T], doing: str) -> T:
     return results[0]
 
 
-def find_files(path: str, seconds: float) -> Listing:
+def find_files(path: str, seconds: float, open_manifest: Callable[[], str | ab.Source] | None = None) -> Listing:
     """Find up to 2,500 files of a folder, or of a manifest.
 
     Of a folder it lists as many sub-folders as it takes, chosen at random; pictures are preferred to other files, and
@@ -89,6 +89,7 @@ def find_files(path: str, seconds: float) -> Listing:
         path: A folder or a manifest.
         seconds: How long it may take; a walk that takes longer returns what it has. What does not return in twice the
             time is given up.
+        open_manifest: Reads the manifest; None reads it without labels.
 
     Raises:
         CommandError: Nothing is there, or no file was found, or the storage does not answer.
@@ -105,7 +106,9 @@ def find_files(path: str, seconds: float) -> Listing:
             raise CommandError(f"{path} cannot be listed: {walk.failure.strerror}") from walk.failure
         listing.files = walk.pictures or walk.others
     else:
-        source = within(2 * seconds, lambda: ab.sources.manifest(path), f"reading {path}")
+        read = open_manifest or (lambda: ab.sources.manifest(path, label_columns=()))
+        source = within(2 * seconds, read, f"reading {path}")
+        assert not isinstance(source, str)  # noqa: S101 - only with labels may it be the path alone
         listing.manifest = True
         indices = random.Random(0).sample(range(len(source)), min(WANTED, len(source)))  # noqa: S311 - no secret
         listing.files = [source[index].path or "" for index in indices]

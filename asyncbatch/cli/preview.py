@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import asyncbatch as ab
-from asyncbatch.cli.arguments import Commands, add_path, image_size, whole
+from asyncbatch.cli.arguments import Commands, add_path, image_size, source_of, whole
 from asyncbatch.cli.sheet import draw_sheet
 from asyncbatch.cli.terminal import CommandError, need, progress
 
@@ -54,7 +54,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise CommandError(f"there is no folder {out.parent} to write {out.name} into; make it first")
 
     with ab.Loader(
-        arguments.path, batch_size=1, image_size=arguments.image_size, shuffle=not arguments.first, seed=arguments.seed
+        source_of(arguments),
+        batch_size=1,
+        image_size=arguments.image_size,
+        shuffle=not arguments.first,
+        seed=arguments.seed,
     ) as loader:
         count = min(arguments.count, len(loader))
         names = getattr(loader.source, "class_names", None)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, Self
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 import asyncbatch as ab
 from asyncbatch.cli.terminal import progress
 
-__all__ = ["Recorder", "Run", "by_hand", "like_by_hand", "race"]
+__all__ = ["Recorder", "Run", "by_hand", "like_by_hand", "quiet_opencv", "race"]
 
 Pair = tuple[NDArray[Any], NDArray[Any] | None]
 now = time.perf_counter
@@ -108,7 +110,7 @@ def by_hand(
             time.sleep(latency)
             picture = cv2.imread(sample.path)
             if picture is None:
-                raise ab.DecodeError(sample.key, step * batch_size + place, "cv2.imread could not read it")
+                raise _unreadable(sample, step * batch_size + place)
             images.append(cv2.resize(picture, (width, height)) / np.float32(255))
             stop, worked = now(), time.thread_time() - idle
             turn = max(start, stop - worked)
@@ -121,6 +123,32 @@ def by_hand(
         asked = now()
         recorder.record(ab.Span("compute", ready, asked, 0, step))
         step += 1
+
+
+def _unreadable(sample: ab.Sample, place: int) -> ab.SampleError:
+    """Say why `cv2.imread` gave nothing, which it does not say itself."""
+    try:
+        with open(sample.path or "", "rb"):  # noqa: PTH123 - a text throughout
+            return ab.DecodeError(sample.key, place, "cv2.imread could not decode it")
+    except FileNotFoundError as error:
+        return ab.ReadError(sample.key, place, "does not exist", errno=error.errno)
+    except OSError as error:
+        return ab.ReadError(sample.key, place, error.strerror or os.strerror(error.errno or 0), errno=error.errno)
+
+
+@contextmanager
+def quiet_opencv() -> Iterator[None]:
+    """Keep OpenCV from writing to stderr of files that it cannot read, which are told in words of our own."""
+    logging = getattr(getattr(cv2, "utils", None), "logging", None)  # not in every build
+    if logging is None:
+        yield
+        return
+    before = logging.getLogLevel()
+    logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        logging.setLogLevel(before)
 
 
 def like_by_hand(image_size: tuple[int, int]) -> ab.ImageDecoder:

@@ -204,9 +204,8 @@ def _class_indices(texts: Sequence[str], names: tuple[str, ...] | None, bad: Bad
 def _odd_one_out(numeric: list[bool], width: int, dtype: np.dtype[Any] | None, bad: BadLabel) -> SourceError:
     """Say which label keeps the texts from being all numbers, given that some are words."""
     if width > 1 or dtype is not None:
-        return bad(
-            numeric.index(False), "is a word among labels that have to be numbers: choose the columns by label_columns="
-        )
+        why = "; words can be a label only alone, as one column: choose it" if width > 1 else ": choose the columns"
+        return bad(numeric.index(False), f"is a word among labels that have to be numbers{why} by label_columns=")
     at = numeric.index(not numeric[0])
     kinds = ("a number", "words") if numeric[at] else ("a word", "numbers")
     return bad(at, f"is {kinds[0]} where those before it are {kinds[1]}; if all are class names, write label_dtype=str")
