@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 import re
+from typing import cast
+
+import numpy as np
 
 from asyncbatch._errors import ConfigError
 
-__all__ = ["Size", "require_whole", "size_in_bytes"]
+__all__ = ["Size", "require_flag", "require_whole", "size_in_bytes"]
 
 Size = int | str
 """A number of bytes, or a text such as "256MB" (10⁶ bytes each) or "256MiB" (2²⁰)."""
@@ -20,6 +24,8 @@ def size_in_bytes(size: Size, name: str) -> int:
     Raises:
         ConfigError: It is not a size above 0; `name` is the argument that the message speaks of.
     """
+    if isinstance(size, str) and size.strip().isdecimal() and int(size):  # of megabytes, as a rule
+        raise ConfigError(f'{name}={size!r} has no unit; write {name}="{size.strip()}MB", or a number for bytes')
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]I?|)B?", str(size).strip().upper())
     number = int(float(match[1]) * _UNITS[match[2]]) if match and not isinstance(size, bool) else 0
     if number < 1:
@@ -27,11 +33,27 @@ def size_in_bytes(size: Size, name: str) -> int:
     return number
 
 
-def require_whole(name: str, value: object, *, least: int, example: int) -> None:
-    """Refuse what is not a whole number of at least `least`.
+def require_whole(name: str, value: object, *, least: int, example: int) -> int:
+    """Return a whole number of Python or NumPy as Python's own, which JSON can hold, if it is at least `least`.
 
     Raises:
         ConfigError: It is not; the message proposes `example`.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    try:
+        number = operator.index(cast("int", value))
+    except (TypeError, ValueError):
+        number = least - 1
+    if isinstance(value, bool) or number < least:
         raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}; write {name}={example}")
+    return number
+
+
+def require_flag(name: str, value: object, *, default: bool) -> bool:
+    """Return `value` if it is True or False, of Python or NumPy: "no" and "False" are true to Python.
+
+    Raises:
+        ConfigError: It is neither; the message proposes the opposite of the default, as that is what was to be said.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise ConfigError(f"{name} must be True or False, got {value!r}; write {name}={not default}")
+    return bool(value)

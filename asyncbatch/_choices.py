@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import numpy as np
 
 from asyncbatch._arguments import Size, size_in_bytes
 from asyncbatch._errors import ConfigError
 from asyncbatch._machine import usable_memory
-from asyncbatch._types import Array, Decoder, Reader, ReaderFactory
+from asyncbatch._types import Array, Decoder, Hook, Reader, ReaderFactory
 from asyncbatch.decoders import ImageDecoder, as_decoder
 from asyncbatch.readers import FileReader
 
-__all__ = ["choose_decoder", "choose_read_ahead", "choose_reader"]
+__all__ = ["check_batch_fits", "choose_decoder", "choose_hooks", "choose_read_ahead", "choose_reader"]
 
 _log = logging.getLogger("asyncbatch")
 
@@ -55,3 +59,36 @@ def choose_decoder(
     if image_size is None and in_memory:
         return None
     return ImageDecoder(image_size)
+
+
+def choose_hooks(hooks: object) -> tuple[Hook, ...]:
+    """Return the hooks of a list.
+
+    Raises:
+        ConfigError: It is no list of objects with a `record`.
+    """
+    if isinstance(hooks, Sequence) and not isinstance(hooks, str | bytes):
+        strange = [hook for hook in hooks if isinstance(hook, type) or not callable(getattr(hook, "record", None))]
+        if not strange:
+            return tuple(hooks)
+        raise ConfigError(f"hooks must be objects with `def record(self, span)`, got {strange[0]!r} among them")
+    one = "hooks=[hook]" if callable(getattr(hooks, "record", None)) else "hooks=[MyHook()]"
+    raise ConfigError(f"hooks must be a list of objects with `def record(self, span)`, got {hooks!r}; write {one}")
+
+
+def check_batch_fits(decoder: Decoder | None, batch_size: int) -> None:
+    """Refuse batches that no memory that this process may use could hold, before anything is read for them.
+
+    Raises:
+        ConfigError: One batch alone is larger than the memory.
+    """
+    shape, dtype = cast("Any", getattr(decoder, "row_shape", None)), getattr(decoder, "row_dtype", None)
+    if shape is None or dtype is None:  # rows of unknown size
+        return
+    size, memory = batch_size * math.prod(shape) * np.dtype(dtype).itemsize, usable_memory()
+    if size > memory:
+        rows = f"{batch_size:,} rows of shape {shape} {np.dtype(dtype)}"
+        raise ConfigError(
+            f"a batch of {rows} takes {size / 1e9:,.1f} GB, and this process may use {memory / 1e9:,.1f} GB of memory; "
+            "write smaller pictures, image_size=(224, 224), or a smaller batch_size"
+        )

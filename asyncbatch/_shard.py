@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
 import warnings
@@ -29,11 +30,15 @@ def as_shard(shard: Shard) -> tuple[int, int]:
     if isinstance(shard, str) and shard == "auto":
         return _of_torch() or _of_jax() or _of_environment(os.environ) or (0, 1)
     well_formed = isinstance(shard, tuple | list) and len(shard) == 2
-    if not well_formed or not all(isinstance(number, int) and not isinstance(number, bool) for number in shard):
+    try:
+        pair = [operator.index(number) for number in shard if not isinstance(number, bool | str)]
+    except TypeError:
+        pair = []
+    if not well_formed or len(pair) != 2:
         raise ConfigError(
             f'shard must be (rank, world), "auto" or None, got {shard!r}; write shard=(rank, world) or shard="auto"'
         )
-    rank, world = shard
+    rank, world = pair
     if not 0 <= rank < world:
         raise ConfigError(
             f"shard must be (rank, world) with a rank from 0 to world - 1, got {shard!r}; "

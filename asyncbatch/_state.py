@@ -50,6 +50,12 @@ def restored(state: object, plan: Plan, seed: int, source: str) -> Progress:
     """
     if not isinstance(state, Mapping):
         raise StateMismatch(f"a state is what state_dict() returned, got {type(state).__name__}: {state!r:.80}")
+    if "asyncbatch" not in state:
+        names = ", ".join(map(repr, list(state)[:4])) or "nothing"
+        raise StateMismatch(
+            f"this is no state of a loader: it holds {names:.80}; give what state_dict() returned, such as "
+            'checkpoint["loader"]'
+        )
     version = state.get("asyncbatch")
     if type(version) is not int or version != _VERSION:
         raise StateMismatch(
@@ -63,6 +69,8 @@ def restored(state: object, plan: Plan, seed: int, source: str) -> Progress:
         for name, value in identity.items()
         if type(state[name]) is not type(value) or state[name] != value
     ]
+    if state["source"] != source and state["samples"] == len(plan.order):
+        differing[0] += f", both of {len(plan.order)!r} samples an epoch"
     if differing:
         raise StateMismatch(
             f"the state is of another order of batches: {'; '.join(differing)}. Make the loader as it was, or begin "

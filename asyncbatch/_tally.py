@@ -95,8 +95,8 @@ class ErrorTally:
         errors = state.errors
         return ErrorLimitExceeded(
             f"{state.earlier + len(errors)} failed samples in epoch {epoch}, which has {self._samples}, are more than "
-            f"on_error={self._on_error!r} lets pass; the last was {errors[-1]}; if so many may fail, "
-            f"write {self._on_error.more(self._samples)}",
+            f"on_error={self._on_error!r} lets pass; the last was {errors[-1]}; "
+            f"{self._on_error.remedy(self._samples, state.earlier + len(errors))}",
             errors,
         )
 

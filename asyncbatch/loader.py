@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from asyncbatch._arguments import Size, require_whole
-from asyncbatch._choices import choose_decoder, choose_read_ahead, choose_reader
+from asyncbatch._arguments import Size, require_flag, require_whole
+from asyncbatch._choices import check_batch_fits, choose_decoder, choose_hooks, choose_read_ahead, choose_reader
 from asyncbatch._engine import Engine
 from asyncbatch._errors import LoaderClosed
 from asyncbatch._iterator import BatchIterator, in_thread, on_event_loop
@@ -64,7 +64,7 @@ class Loader:
         in_order: Deliver the batches in the plan's order; otherwise as they complete. Their contents are the same.
         on_error: What a sample does that cannot be read or decoded: "raise" in its turn, so that nothing is lost in
             silence; `Skip(limit)` leaves it out, `Replace(limit)` puts another in its place, and both report it.
-        hooks: Told about every read, decode, wait and compute span; see `Hook`.
+        hooks: A list of those that are told about every read, decode, wait and compute span; see `Hook`.
 
     Attributes:
         source: The `Source` that batches are made of.
@@ -94,11 +94,16 @@ class Loader:
         on_error: OnError = "raise",
         hooks: Sequence[Hook] = (),
     ) -> None:
-        require_whole("batch_size", batch_size, least=1, example=32)
-        require_whole("seed", seed, least=0, example=7)
-        require_whole("prefetch", prefetch, least=1, example=4)
-        if decode_threads != "auto":
-            require_whole("decode_threads", decode_threads, least=1, example=2)
+        batch_size = require_whole("batch_size", batch_size, least=1, example=32)
+        seed = require_whole("seed", seed, least=0, example=7)
+        prefetch = require_whole("prefetch", prefetch, least=1, example=4)
+        shuffle = require_flag("shuffle", shuffle, default=False)
+        drop_last = require_flag("drop_last", drop_last, default=False)
+        in_order = require_flag("in_order", in_order, default=True)
+        hooks = choose_hooks(hooks)
+        threads = usable_cores()
+        if not isinstance(decode_threads, str) or decode_threads != "auto":
+            threads = require_whole("decode_threads", decode_threads, least=1, example=2)
         self.source = as_source(source)
         self._sampler = as_sampler(sampler, shuffle=shuffle)
         order = order_of(self.source, self._sampler, seed)
@@ -111,13 +116,14 @@ class Loader:
             reader=choose_reader(take is not None, reader),
             take=take,
             decoder=choose_decoder(take is not None, image_size, decoder),
-            decode_threads=usable_cores() if decode_threads == "auto" else decode_threads,
+            decode_threads=threads,
             prefetch=prefetch,
             read_ahead=choose_read_ahead(read_ahead),
             in_order=in_order,
             on_error=require_on_error(on_error),
-            hooks=tuple(hooks),
+            hooks=hooks,
         )
+        check_batch_fits(self._stages.decoder, batch_size)
         self._counters = Counters()
         self._next_epoch = 0
         self._progress = Progress(self._stages.plan.steps)  # of the latest iteration
@@ -158,7 +164,7 @@ class Loader:
             LoaderClosed: The loader was closed.
         """
         if n is not None:
-            require_whole("n", n, least=1, example=10)
+            n = require_whole("n", n, least=1, example=10)
         if self._closed:
             raise LoaderClosed("the loader was closed; make a new one to iterate again")
         self._replace_current(None, "a newer iterator of the same loader took its place")
@@ -183,7 +189,7 @@ class Loader:
         Where a state of that epoch was just loaded it changes nothing: trainers set the epoch after they have loaded a
         state, and mean to go on within it.
         """
-        require_whole("epoch", epoch, least=0, example=1)
+        epoch = require_whole("epoch", epoch, least=0, example=1)
         if self._resumed is not None and self._resumed.epoch == epoch:
             return
         steps = self._stages.plan.steps

@@ -8,9 +8,10 @@ rows, not of one, and `image_size=` mends it for good.
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 
 from asyncbatch._errors import ConfigError
 
@@ -23,8 +24,13 @@ class _UpTo:
 
     def __post_init__(self) -> None:
         limit, name = self.limit, type(self).__name__
+        if isinstance(limit, SupportsIndex) and not isinstance(limit, bool):
+            limit = operator.index(limit)  # of NumPy, too
+        elif isinstance(limit, float):
+            limit = float(limit)
         whole = isinstance(limit, int) and not isinstance(limit, bool) and limit >= 0
         share = isinstance(limit, float) and 0 < limit <= 1  # NaN is not
+        object.__setattr__(self, "limit", limit)
         if not whole and not share:
             raise ConfigError(
                 f"limit must be a whole number of at least 0, for so many samples an epoch, or a float above 0 and up "
@@ -34,15 +40,24 @@ class _UpTo:
     def allowed(self, samples: int) -> int:
         """Return how many of an epoch's `samples` may fail."""
         if isinstance(self.limit, float):
-            return math.ceil(Fraction(str(float(self.limit))) * samples)  # as written: 0.07 × 100 is 7, and not 8
+            return math.ceil(Fraction(str(self.limit)) * samples)  # as written: 0.07 × 100 is 7, and not 8
         return self.limit
 
-    def more(self, samples: int) -> str:
-        """Return what to write to let twice as many fail."""
-        twice = 2 * self.limit
-        if isinstance(self.limit, float) and twice > 1:
-            twice = 2 * samples
-        return f"on_error={type(self).__name__}(limit={max(twice, 1) if isinstance(twice, int) else twice})"
+    def remedy(self, samples: int, failed: int) -> str:
+        """Return what to do about so many failed samples of an epoch: a limit with a margin, unless they are too many.
+
+        A limit that covers half of the data or more is none: the data are wrong, or what reads them is.
+        """
+        twice = 2 * failed
+        if twice >= samples:
+            return (
+                "so many that something is wrong with the data or with the decoder: see the errors' `reason` before "
+                "more are let pass"
+            )
+        limit = twice if isinstance(self.limit, int) else math.ceil(100 * twice / samples) / 100
+        if limit == 1.0 and isinstance(limit, float):
+            limit = twice
+        return f"if so many may fail, write on_error={type(self).__name__}(limit={limit})"
 
 
 class Skip(_UpTo):

@@ -165,9 +165,9 @@ def test_only_what_is_read_alike_is_read_again(photos, monkeypatch, capsys, firs
     """Few pictures that were in memory are measured in memory; those that were not are not, and it says so first."""
 
     def turn(name, *_, over_and_over=False):
-        return (
-            _run(100, 0.1, 0.0001) if name == "asyncbatch" and not over_and_over else later if over_and_over else first
-        )
+        if over_and_over:
+            return later
+        return _run(100, 0.1, 0.0001) if name == "asyncbatch" else first
 
     monkeypatch.setattr(bench, "_turn", turn)
     assert main(["bench", str(photos / "photos"), "--batch-size", "3"]) == 0

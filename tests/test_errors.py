@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 import sys
 from contextlib import asynccontextmanager
@@ -33,6 +34,13 @@ class FailingReader(Ready):
         if int(sample.path) in self.bad:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return encode(sample)
+
+
+class Recording:
+    """A hook."""
+
+    def record(self, span):
+        pass
 
 
 def failing_decoder(*bad, error=None):
@@ -310,6 +318,21 @@ def test_no_labels_are_none():
         ({"batch_size": 101, "drop_last": True}, "drop_last=True leaves no batch: an epoch has 100 samples"),
         ({"image_size": (8, 8)}, "write decoder=ImageDecoder(image_size, ...) alone"),
         ({"reader": 64}, "write reader=FileReader(concurrency=64)"),
+        ({"batch_size": "32"}, "got '32'"),
+        ({"shuffle": "yes"}, "shuffle must be True or False, got 'yes'; write shuffle=True"),
+        ({"drop_last": "no"}, "drop_last must be True or False, got 'no'; write drop_last=True"),
+        ({"in_order": None}, "in_order must be True or False, got None; write in_order=False"),
+        ({"read_ahead": "256"}, "read_ahead='256' has no unit; write read_ahead=\"256MB\", or a number for bytes"),
+        ({"sampler": 5}, "such as ab.sampling.BlockShuffle(1000), a sequence of indices, or a function"),
+        ({"hooks": Ready()}, "hooks must be a list of objects with `def record(self, span)`, got <"),
+        ({"hooks": Recording()}, "write hooks=[hook]"),
+        ({"hooks": [3]}, "hooks must be objects with `def record(self, span)`, got 3 among them"),
+        ({"hooks": [Recording]}, "among them"),
+        ({"hooks": "log"}, "got 'log'"),
+        (
+            {"decoder": ab.ImageDecoder((100_000, 100_000))},
+            "a batch of 10 rows of shape (100000, 100000, 3) uint8 takes 300.0 GB, and this process may use",
+        ),
     ],
 )
 def test_wrong_settings_are_refused_in_words(wrong, text):
@@ -319,6 +342,35 @@ def test_wrong_settings_are_refused_in_words(wrong, text):
         ab.Loader(Numbers(100), **settings)
     assert text in str(caught.value)
     assert isinstance(caught.value, ValueError)
+
+
+def test_numbers_of_numpy_are_taken_as_pythons_own():
+    """Sizes, seeds and counts that NumPy computed are as good, and the state that holds them is JSON all the same."""
+    settings = {"batch_size": np.int64(10), "seed": np.uint8(3), "prefetch": np.int32(2), "decode_threads": np.int8(1),
+                "shard": (np.int64(0), np.int64(2)), "shuffle": np.True_, "read_ahead": np.int64(10**6),
+                "hooks": [Recording()]}  # fmt: skip
+    with ab.Loader(Numbers(100), reader=Ready(), decoder=number, **settings) as loader:
+        batches = loader.epochs(np.int64(1))
+        next(batches)
+        loader.set_epoch(np.int64(2))
+        state = json.loads(json.dumps(loader.state_dict()))
+        loader.load_state_dict(state)
+    assert (state["seed"], state["epoch"], state["global_batch"]) == (3, 2, 20)
+    reader = ab.FileReader(concurrency=np.int64(4), retries=np.int64(2), max_lost=np.int64(3))
+    assert "np." not in repr((reader, ab.sampling.BlockShuffle(np.int64(10)), ab.sampling.WithReplacement(np.int64(7))))
+
+
+def test_a_sampler_that_raises_is_named():
+    """A function's error is a `ConfigError` with its name and the epoch; the cause is kept."""
+
+    def curriculum(epoch):
+        return [0, 1, 2][epoch + 5]
+
+    with pytest.raises(
+        ab.ConfigError, match=r"the sampler .*curriculum raised IndexError for epoch 0: list index"
+    ) as it:
+        ab.Loader(Numbers(10), batch_size=2, decoder=number, reader=Ready(), sampler=curriculum)
+    assert isinstance(it.value.__cause__, IndexError)
 
 
 def test_an_empty_source_says_so():

@@ -193,11 +193,18 @@ def test_wrong_settings_are_refused(wrong):
 
 
 @pytest.mark.parametrize(
-    ("size", "number"), [(7, 7), ("7", 7), ("256MB", 256_000_000), ("1.5 MiB", 1_572_864), ("2kb", 2000), ("1G", 10**9)]
+    ("size", "number"),
+    [(7, 7), ("7B", 7), ("256MB", 256_000_000), ("1.5 MiB", 1_572_864), ("2kb", 2000), ("1G", 10**9)],
 )
 def test_sizes_in_words(size, number):
     """Sizes may be numbers or texts, decimal as disks are sold or binary as memory is."""
     assert ab.FileReader(max_size=size).max_size == number
+
+
+def test_a_size_without_a_unit_is_refused():
+    """A text number may be of bytes or of megabytes, and a budget of 256 bytes would read file by file."""
+    with pytest.raises(ab.ConfigError, match="max_size='256' has no unit; write max_size=\"256MB\", or a number"):
+        ab.FileReader(max_size="256")
 
 
 async def test_no_more_reads_at_once_than_asked_for(tmp_path):

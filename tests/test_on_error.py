@@ -209,7 +209,7 @@ def test_skip_five_lets_five_pass_and_raises_at_the_sixth(kind, by_async):
     assert type(error.__cause__) is (ab.ReadError if kind == "read" else ab.DecodeError)
     assert str(error) == (
         "6 failed samples in epoch 0, which has 100, are more than on_error=Skip(limit=5) lets pass; "
-        f"the last was {error.__cause__}; if so many may fail, write on_error=Skip(limit=10)"
+        f"the last was {error.__cause__}; if so many may fail, write on_error=Skip(limit=12)"
     )
     assert str(error.__cause__).startswith("number-78 (sample 78): ")
 
@@ -261,9 +261,32 @@ def test_on_error_that_is_none_is_refused_in_words(wrong):
 
 def test_the_line_in_the_message_works():
     """What the message of a passed limit says to write is a limit, at the edges too."""
-    for on_error in (ab.Skip(0), ab.Skip(1), ab.Skip(0.01), ab.Skip(0.6), ab.Replace(1.0)):
-        line = on_error.more(100).removeprefix("on_error=")
-        assert eval(line, {"Skip": ab.Skip, "Replace": ab.Replace}).allowed(100) > on_error.allowed(100)  # noqa: S307
+    for on_error in (ab.Skip(0), ab.Skip(1), ab.Skip(0.01), ab.Skip(0.2), ab.Skip(0.6), ab.Replace(1.0)):
+        failed = on_error.allowed(1000) + 1
+        remedy = on_error.remedy(1000, failed)
+        if 2 * failed >= 1000:  # a limit that lets half of the data be lost is no advice
+            assert remedy.startswith("so many that something is wrong with the data")
+            continue
+        assert remedy.startswith("if so many may fail, write on_error=")
+        line = remedy.rpartition("on_error=")[2]
+        proposed = eval(line, {"Skip": ab.Skip, "Replace": ab.Replace})  # noqa: S307
+        assert type(proposed.limit) is type(on_error.limit)
+        assert 2 * failed <= proposed.allowed(1000) < 1000
+
+
+@pytest.mark.parametrize(
+    ("samples", "failed", "limit"), [(200, 2, 0.02), (201, 100, 200), (7, 3, 0.86), (10**6, 1, 0.01)]
+)
+def test_a_proposed_share_is_never_all(samples, failed, limit):
+    """A share covers twice what failed, in whole percent, and is a count where that would be all."""
+    assert ab.Skip(0.001).remedy(samples, failed).endswith(f"write on_error=Skip(limit={limit})")
+
+
+def test_limits_of_numpy_are_plain_numbers():
+    """A count or a share of NumPy is taken as Python's own."""
+    for limit, plain in ((np.int64(5), 5), (np.float64(0.25), 0.25)):
+        assert repr(ab.Skip(limit)) == f"Skip(limit={plain})"
+        assert type(ab.Replace(limit).limit) is type(plain)
 
 
 def test_out_of_order_the_limit_counts_as_batches_leave():

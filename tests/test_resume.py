@@ -419,6 +419,30 @@ def test_a_hostile_state_is_refused(name, value):
         assert len(list(loader)) == 10
 
 
+@pytest.mark.parametrize(
+    ("state", "words"), [({}, "it holds nothing"), ({"model": 1, "loader": 2}, "it holds 'model', 'loader'")]
+)
+def test_another_dict_is_no_state(state, words):
+    """A whole checkpoint, or nothing, is told from a state of another version."""
+    with (
+        numbers() as loader,
+        pytest.raises(ab.StateMismatch, match=f"this is no state of a loader: {words}; give what"),
+    ):
+        loader.load_state_dict(state)
+
+
+def test_another_source_is_told_with_its_size():
+    """Where the source differs, the message has the number of samples before and now, the same or not."""
+    with numbers() as loader:
+        state = loader.state_dict()
+    source = Numbers(100, fingerprint="others")
+    with (
+        ab.Loader(source, batch_size=10, decoder=number, reader=Ready(), shuffle=True) as other,
+        pytest.raises(ab.StateMismatch, match=r"was 'numbers' and is 'others', both of 100 samples an epoch"),
+    ):
+        other.load_state_dict(state)
+
+
 @pytest.mark.parametrize("state", [None, [], "{}", {}, {"asyncbatch": 1}, 7])
 def test_what_is_no_state_is_refused(state):
     """As is what never was one."""

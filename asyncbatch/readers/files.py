@@ -70,15 +70,18 @@ class FileReader:
 
     def __post_init__(self) -> None:
         if self.concurrency != "auto":
-            require_whole("concurrency", self.concurrency, least=1, example=64)
+            self._keep("concurrency", require_whole("concurrency", self.concurrency, least=1, example=64))
         if self.timeout != "auto":
             _require_seconds("timeout", self.timeout, example=30)
-        require_whole("retries", self.retries, least=0, example=4)
+        self._keep("retries", require_whole("retries", self.retries, least=0, example=4))
         _require_seconds("backoff", self.backoff, example=0.1)
-        require_whole("max_lost", self.max_lost, least=0, example=32)
+        self._keep("max_lost", require_whole("max_lost", self.max_lost, least=0, example=32))
         _require_seconds("grace", self.grace, example=60)
-        object.__setattr__(self, "max_size", size_in_bytes(self.max_size, "max_size"))
-        object.__setattr__(self, "roots", _roots(self.roots))
+        self._keep("max_size", size_in_bytes(self.max_size, "max_size"))
+        self._keep("roots", _roots(self.roots))
+
+    def _keep(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
 
     @asynccontextmanager
     async def open(

@@ -34,8 +34,9 @@ class BlockShuffle:
     window: int = 16
 
     def __post_init__(self) -> None:
-        require_whole("block", self.block, least=1, example=1000)
-        require_whole("window", self.window, least=1, example=16)
+        # Plain integers: their repr is the fingerprint.
+        object.__setattr__(self, "block", require_whole("block", self.block, least=1, example=1000))
+        object.__setattr__(self, "window", require_whole("window", self.window, least=1, example=16))
 
     def order(self, source: Source, seed: int) -> Order:
         return _Blocks(len(source), seed, self)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from asyncbatch._errors import ConfigError, SourceError
+from asyncbatch._errors import ConfigError, SourceError, describe
 from asyncbatch._types import Indices, Source
 from asyncbatch.sampling._orders import Order, Sampler, Sequential, Shuffle
 
@@ -31,8 +31,8 @@ def as_sampler(sampler: SamplerLike | None, *, shuffle: bool) -> Sampler:
         not isinstance(sampler, Sampler | Sequence | np.ndarray) and not callable(sampler)
     ):
         raise ConfigError(
-            f"sampler must be a sampler such as ab.BlockShuffle(1000), a sequence of indices, or a function of the "
-            f"epoch that returns one, got {sampler!r:.80}"
+            "sampler must be a sampler such as ab.sampling.BlockShuffle(1000), a sequence of indices, or a function of "
+            f"the epoch that returns one, got {sampler!r:.80}"
         )
     if isinstance(sampler, Sampler):
         return sampler
@@ -107,7 +107,15 @@ class _Called:
         return latest[1][start:stop]
 
     def _call(self, epoch: int) -> Indices:
-        return _checked(self._function(epoch), self._size, f"sampler({epoch})")
+        try:
+            indices = self._function(epoch)
+        except Exception as error:
+            name = getattr(self._function, "__qualname__", repr(self._function))
+            raise ConfigError(
+                f"the sampler {name} raised {type(error).__name__} for epoch {epoch}: {describe(error)}; a function "
+                "is called with the epoch's number and returns the indices of its samples"
+            ) from error
+        return _checked(indices, self._size, f"sampler({epoch})")
 
 
 def _checked(indices: Any, size: int, name: str) -> Indices:

@@ -27,7 +27,7 @@ class _Draws:
     samples: int | None = None
 
     def __post_init__(self) -> None:
-        _check_samples(self.samples)
+        object.__setattr__(self, "samples", _checked_samples(self.samples))
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Weighted:
     samples: int | None = None
 
     def __post_init__(self) -> None:
-        _check_samples(self.samples)
+        object.__setattr__(self, "samples", _checked_samples(self.samples))
         object.__setattr__(self, "weights", _checked_weights(self.weights))
 
     def order(self, source: Source, seed: int) -> Order:
@@ -124,9 +124,8 @@ def _uniform(seeds: np.random.SeedSequence, start: int, stop: int) -> NDArray[np
     return numbers
 
 
-def _check_samples(samples: int | None) -> None:
-    if samples is not None:
-        require_whole("samples", samples, least=1, example=10_000)
+def _checked_samples(samples: int | None) -> int | None:
+    return None if samples is None else require_whole("samples", samples, least=1, example=10_000)
 
 
 def _checked_weights(weights: object) -> NDArray[np.float64]:

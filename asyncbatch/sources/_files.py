@@ -76,7 +76,7 @@ class FileSource:
             labels = "no labels"
         else:
             labels = f"labels {self.labels.shape} {self.labels.dtype}"
-        return f"FileSource({self.root!r}, {len(self):,} pictures, {labels})"
+        return f"FileSource({self.root or os.curdir!r}, {len(self):,} pictures, {labels})"
 
 
 def _made(root: str, paths: Sequence[str], labels: Array | None, class_names: tuple[str, ...]) -> FileSource:
