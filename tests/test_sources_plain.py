@@ -48,6 +48,8 @@ FIELDS = st.text(st.sampled_from("ab.09 é,;\t/#-+"), max_size=6) | st.sampled_f
         "é.jpg",
         "path",
         "label",
+        "nan",
+        "-inf",
         "",
     ]
 )
@@ -63,6 +65,9 @@ FIELDS = st.text(st.sampled_from("ab.09 é,;\t/#-+"), max_size=6) | st.sampled_f
 )
 @example(rows=[["a.jpg", "cat"], ["b.jpg", "dog"]], separator=" ", end="\n", last=False, bom=False)
 @example(rows=[["path", "label"], ["b.jpg", "3"]], separator=",", end="\r\n", last=True, bom=True)
+@example(rows=[["a.jpg", "nan"], ["b.jpg", "nan"]], separator=" ", end="\n", last=True, bom=False)
+@example(rows=[["a.jpg", "NaN"], ["b.jpg", "-Infinity"]], separator=",", end="\n", last=True, bom=False)
+@example(rows=[["a.jpg", "nan"], ["b.jpg", "cat"]], separator="\t", end="\n", last=True, bom=False)
 @example(rows=[["a.jpg", "1", "2"], ["b.jpg", "-3", "4"]], separator="\t", end="\n", last=True, bom=False)
 def test_columns_return_what_lines_return(tmp_path_factory, rows, separator, end, last, bom):
     """The same paths, labels, classes and fingerprint, or the same error."""
@@ -91,6 +96,14 @@ def test_plain_manifests_are_read_by_columns(tmp_path, name):
     source = ab.sources.manifest(tmp_path / "train.txt")
     assert isinstance(source.paths, TextColumn)
     assert result(tmp_path / "train.txt") == by_lines(pytest.MonkeyPatch.context(), tmp_path / "train.txt")
+
+
+@pytest.mark.parametrize("label", ["nan", "NaN", "-inf", "+Infinity"])
+def test_a_column_of_nan_is_no_class(tmp_path, label):
+    """Labels that a table lacked are refused as a single one is, and not taken for a class of that name."""
+    (tmp_path / "train.txt").write_text(f"a.jpg {label}\nb.jpg {label}\n")
+    with pytest.raises(ab.SourceError, match=r"train\.txt, line 1: label '.*' is not a finite number"):
+        ab.sources.manifest(tmp_path / "train.txt")
 
 
 OTHERS = {

@@ -197,7 +197,7 @@ def integers(lines: PlainLines, column: tuple[_Places, _Places]) -> Array | None
 def classes(lines: PlainLines, column: tuple[_Places, _Places]) -> tuple[Array, tuple[str, ...]] | None:
     """Return a column of words as the indices of the sorted words, (N,) int64, and the words.
 
-    None if a word looks like a number or a file's name, is very long or no ASCII.
+    None if a word looks like a number or a file's name, is very long or no ASCII, or if all are NaN or infinities.
     """
     known: dict[bytes, int] = {}
     indices = np.empty(len(column[0]), np.int64)
@@ -216,11 +216,16 @@ def classes(lines: PlainLines, column: tuple[_Places, _Places]) -> tuple[Array, 
         numbers = [known.setdefault(word, len(known)) for word in words.tolist()]
         indices[piece] = np.array(numbers, np.int64)[places]
     texts = [word.decode() for word in known]
-    if any(map(is_number, texts)):
+    if any(map(is_number, texts)) or all(map(_is_no_finite_number, texts)):
         return None
     names = sorted(texts)
     ranks = {name: rank for rank, name in enumerate(names)}
     return np.array([ranks[text] for text in texts], np.int64)[indices], tuple(names)
+
+
+def _is_no_finite_number(text: str) -> bool:
+    """Whether Python reads it as a number that is none: the reader of lines says which line it is on."""
+    return text.lstrip("+-").lower() in ("nan", "inf", "infinity")
 
 
 def _is_text(data: bytes) -> bool:
