@@ -18,10 +18,11 @@ import pytest
 from asyncbatch.cli import doctor_files, doctor_probe, main
 from asyncbatch.cli.doctor_curve import diagnose
 from asyncbatch.cli.doctor_files import Listing, find_files, within
-from asyncbatch.cli.doctor_mounts import Mount, advice, find_mount, parse_mounts
-from asyncbatch.cli.doctor_plot import draw_curve
+from asyncbatch.cli.doctor_mounts import advice
+from asyncbatch.cli.doctor_plot import _beside, _gain, draw_curve
 from asyncbatch.cli.doctor_probe import LEVELS, Level, Probe, Reading
 from asyncbatch.cli.doctor_report import Report
+from asyncbatch.cli.doctor_table import Mount, find_mount, parse_mounts
 from asyncbatch.cli.terminal import CommandError
 
 
@@ -115,10 +116,20 @@ def test_late_answers_want_read_ahead():
 @pytest.mark.parametrize(
     ("mount", "case", "names"),
     [
-        (_mount("nfs4", "vers=4.2", "rsize=32768"), {}, ["nconnect=8", "rsize=1048576", "nocto,actimeo=600"]),
-        (_mount("nfs", "nconnect=4", "rsize=1048576"), {"opens": 0.1}, []),
+        (
+            _mount("nfs4", "vers=4.2", "rsize=32768"),
+            {},
+            ["nconnect=8", "rsize=1048576", "nocto,actimeo=600", "softerr"],
+        ),
+        (_mount("nfs", "nconnect=4", "rsize=1048576", "hard"), {"opens": 0.1}, ["softerr,timeo=100"]),
+        (_mount("nfs", "nconnect=4", "rsize=1048576", "softerr"), {"opens": 0.1}, []),
+        (_mount("nfs", "nconnect=4", "rsize=1048576", "soft"), {"opens": 0.1}, []),
         (_mount("cifs", "max_channels=1"), {}, ["max_channels=4", "ro,actimeo=600", "cache=loose"]),
-        (_mount("fuse.sshfs"), {}, ["another program", "max_conns=4", "Compression=no", "attr_timeout", "auto_cache"]),
+        (
+            _mount("fuse.sshfs"),
+            {},
+            ["another program", "max_conns=4", "Compression=no", "attr_timeout", "auto_cache", "ServerAliveInterval"],
+        ),
         (_mount("fuse.rclone"), {}, ["--attr-timeout", "--no-modtime", "--vfs-cache-mode full", "--read-only"]),
         (_mount("fuse.s3fs"), {}, ["stat_cache_expire", "max_thread_count", "use_cache"]),
         (_mount("fuse", source="goofys"), {}, ["--stat-cache-ttl"]),
@@ -141,11 +152,32 @@ def test_options_are_those_of_the_mount(mount, case, names):
         assert name in line
 
 
-@pytest.mark.parametrize("kind", ["nfs4", "fuse.sshfs", "fuse.own"])
-def test_fast_storage_gets_no_advice(kind):
-    """Storage that answers from memory is left as it is."""
+@pytest.mark.parametrize(
+    ("kind", "names"), [("nfs4", ["softerr"]), ("fuse.sshfs", ["ServerAliveInterval"]), ("fuse.own", [])]
+)
+def test_fast_storage_gets_advice_against_hanging_alone(kind, names):
+    """Storage that answers from memory is left as it is, but for what keeps reads from hanging when its server goes."""
     found = diagnose(_storage(opening=1e-5, reading=1e-4), "most")
-    assert advice(_mount(kind), found, opens=0.6, kept=False, size=60_000) == []
+    lines = advice(_mount(kind), found, opens=0.6, kept=False, size=60_000)
+    assert len(lines) == len(names)
+    assert all(name in line for name, line in zip(names, lines, strict=True))
+
+
+def test_text_and_table_name_the_same_figures():
+    """The greatest rate is said with the readers that had it; files, parts of files and short spans as they are."""
+    levels = _storage(slots=6, opening=5e-5, reading=1e-4, size=1 << 20, levels=UP_TO_64)
+    for level, gain in zip(levels, (1, 1, 1, 1, 0.97, 1, 0.99), strict=True):
+        level.full /= gain  # between the knee and the greatest rate there is room
+    report = _report(levels, "most")
+    text = " ".join(report.text().split())
+    best = max(levels, key=lambda level: level.files_per_second)
+    assert f"With {best.readers} at once it gives {best.files_per_second:,.0f} files/s" in text
+    count = sum(len(level.readings) for level in levels)
+    assert f"read 12 files, {count / 12:.1f} times each, the first MB of most" in text
+    assert "half of them over" not in text
+    assert re.search(r"bridges 0\.\d s of this storage", text)
+    few = _report(_storage(slots=10, levels=(1,)), "files")
+    assert "read 10 files, half of them over 60 KB" in " ".join(few.text().split())
 
 
 MOUNTINFO = r"""
@@ -436,7 +468,11 @@ def test_the_walk_is_bounded(tmp_path, monkeypatch):
     assert find_files(str(tmp_path), 5).entries == 5
 
 
-@pytest.mark.parametrize("levels", [_storage(slots=10, levels=UP_TO_64), _storage(levels=(1,))], ids=["curve", "point"])
+@pytest.mark.parametrize(
+    "levels",
+    [_storage(slots=10, levels=UP_TO_64), _storage(levels=(1,)), _storage(slots=1, levels=LEVELS[:3]), _storage()],
+    ids=["curve", "point", "flat", "ideal"],
+)
 def test_the_plot_takes_any_curve_and_name(tmp_path, levels):
     """A whole curve and a single point are drawn, whatever the path is called; the blue curve is there."""
     report = _report(levels, "plateau", _mount("fuse.$x$\udcff"))
@@ -444,6 +480,16 @@ def test_the_plot_takes_any_curve_and_name(tmp_path, levels):
     picture = cv2.imread(str(tmp_path / "c.png"))
     assert picture.shape == (960, 1350, 3)
     assert (picture == (0xB2, 0x72, 0x00)).all(axis=2).sum() > 50
+
+
+def test_words_of_the_plot():
+    """What the plot calls a gain, and where it writes beside the line of doublings: where nothing measured can be."""
+    assert _gain(1.04) == "hardly more than one reader gets"
+    assert _gain(1.96) == "about 2.0 times what one reader gets"
+    assert _gain(10.2) == "about 10 times what one reader gets"
+    assert _beside([1, 2, 4], [33.0, 66.0, 132.0], 49.5) == (pytest.approx(2**0.5), 49.5, "left")
+    assert _beside([1, 2, 4, 8], [10.0, 20.0, 40.0, 80.0], 60.0) == (pytest.approx(2**2.5), 60.0, "right")
+    assert _beside([1, 2], [10.0, 20.0], 22.0) == (2.0, 20.0, "right")
 
 
 def test_help_and_missing_extras(photos, monkeypatch, capsys):

@@ -12,10 +12,11 @@ from asyncbatch.cli.arguments import Commands, add_path, number, source_of
 from asyncbatch.cli.doctor_apart import apart
 from asyncbatch.cli.doctor_curve import diagnose
 from asyncbatch.cli.doctor_files import find_files, within
-from asyncbatch.cli.doctor_mounts import advice, find_mount
+from asyncbatch.cli.doctor_mounts import advice
 from asyncbatch.cli.doctor_plot import draw_curve
 from asyncbatch.cli.doctor_probe import Probe
 from asyncbatch.cli.doctor_report import Report
+from asyncbatch.cli.doctor_table import find_mount
 from asyncbatch.cli.terminal import CommandError, need, progress
 
 __all__ = ["add_to", "run"]

@@ -43,6 +43,7 @@ class Diagnosis:
             process; "bandwidth": bytes a second; "slots": requests at once; "latency": nothing yet, more readers
             still read more; "unknown": too little was read.
         readers: With so many readers the rate is as good as it gets.
+        most_readers: With so many readers it was greatest.
         files_per_second: The greatest rate.
         bytes_per_second: At the same level.
         at_once: How many reads the storage runs at once, by Little's law: the greatest rate times the mean time of a
@@ -53,6 +54,7 @@ class Diagnosis:
 
     limit: Limit
     readers: int
+    most_readers: int
     files_per_second: float
     bytes_per_second: float
     at_once: float
@@ -82,6 +84,7 @@ def diagnose(levels: Sequence[Level], ended: str) -> Diagnosis:
     return Diagnosis(
         limit=_limit(usable, alone, knee, best, ended),
         readers=knee.readers,
+        most_readers=best.readers,
         files_per_second=best.files_per_second,
         bytes_per_second=rate,
         at_once=best.files_per_second * _mean([reading.seconds for reading in alone.readings]),

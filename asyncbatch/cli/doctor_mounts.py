@@ -1,4 +1,4 @@
-"""Which file system a path is on, and the options of its kind that matter for reading many small files.
+"""The options of each kind of file system that matter for reading many small files.
 
 The names come from: nfs(5) of nfs-utils; mount.cifs(8) of cifs-utils and fs/smb/client/fs_context.c of Linux;
 mount.fuse3(8), fuse(4) and lib/fuse_loop_mt.c of libfuse (FUSE_LOOP_MT_DEF_MAX_THREADS 10, since 3.12); `sshfs -h`,
@@ -8,97 +8,17 @@ mountpoint-s3; the pages of gcsfuse and blobfuse2 about their command lines.
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from asyncbatch.cli.doctor_curve import Diagnosis
+from asyncbatch.cli.doctor_table import Mount
 
-__all__ = ["Mount", "advice", "find_mount", "parse_mounts"]
+__all__ = ["SLOTS", "advice"]
 
 SLOTS = (8, 14)  # reads at once by which libfuse's 10 threads or the kernel's 12 background requests are known
 KEEP = 600  # seconds to keep attributes and names: training data do not change under way
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mount:
-    """A line of /proc/self/mountinfo.
-
-    Attributes:
-        kind: The file system's type, such as "nfs4" or "fuse.sshfs".
-        source: What is mounted.
-        point: Where.
-        options: Of the mount and of the file system, without repetitions.
-        device: Its device's minor number, by which the kernel also numbers FUSE connections.
-    """
-
-    kind: str
-    source: str
-    point: str
-    options: tuple[str, ...]
-    device: int = 0
-
-    def option(self, name: str) -> str | None:
-        """Return an option's value, "" if it has none, None if it is not set."""
-        for option in self.options:
-            key, _, value = option.partition("=")
-            if key == name:
-                return value
-        return None
-
-    @property
-    def remote(self) -> bool:
-        """Whether another program or machine answers, so that an answer within microseconds is not its own."""
-        return self.kind.startswith("fuse") or self.kind in _NETWORK
-
-    @property
-    def program(self) -> str:
-        """The program of a FUSE mount, or "" where neither type nor source tells."""
-        named = f"{self.kind} {self.source}".lower()
-        known = ("sshfs", "rclone", "s3fs", "goofys", "mountpoint-s3", "gcsfuse", "blobfuse")
-        return next((name for name in known if name in named), "")
-
-
-def find_mount(path: str, table: Path = Path("/proc/self/mountinfo")) -> Mount | None:
-    """Return the mount that `path` is on; None where the system has no such table."""
-    try:
-        text = table.read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:
-        return None
-    real = os.path.realpath(path)
-    found = None
-    for mount in parse_mounts(text):  # a later one hides an earlier one at the same place
-        below = f"{mount.point.rstrip('/')}/"
-        if (real == mount.point or real.startswith(below)) and (found is None or len(mount.point) >= len(found.point)):
-            found = mount
-    return found
-
-
-def parse_mounts(text: str) -> list[Mount]:
-    """Read mountinfo as proc(5) describes it: the fields after the lone hyphen are type, source and options."""
-    mounts = []
-    for line in text.splitlines():
-        before, _, after = line.partition(" - ")
-        fields, rest = before.split(" "), after.split(" ")
-        if len(fields) < 6 or len(rest) < 3:
-            continue
-        options = dict.fromkeys([*fields[5].split(","), *rest[2].split(",")])
-        mounts.append(
-            Mount(
-                kind=rest[0],
-                source=_unescaped(rest[1]),
-                point=_unescaped(fields[4]),
-                options=tuple(options),
-                device=int(fields[2].rpartition(":")[2]),
-            )
-        )
-    return mounts
-
-
-def _unescaped(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
 
 
 def advice(mount: Mount | None, found: Diagnosis, *, opens: float, kept: bool, size: float) -> list[str]:
@@ -111,12 +31,29 @@ def advice(mount: Mount | None, found: Diagnosis, *, opens: float, kept: bool, s
         kept: Whether a file that was read a moment ago comes from memory.
         size: Bytes a file, on average.
     """
-    if mount is None or found.limit in ("memory", "processor"):
+    if mount is None:
         return []
+    if found.limit in ("memory", "processor"):
+        return _against_hanging(mount)
     case = _Case(found, opens, kept, size)
+    lines = []
     if mount.kind.startswith("fuse"):
-        return _PROGRAMS.get(mount.program, _any_fuse)(mount, case) + _background(mount, case)
-    return _NETWORK[mount.kind](mount, case) if mount.kind in _NETWORK else []
+        lines = _PROGRAMS.get(mount.program, _any_fuse)(mount, case) + _background(mount, case)
+    elif mount.kind in _NETWORK:
+        lines = _NETWORK[mount.kind](mount, case)
+    return lines + _against_hanging(mount)
+
+
+def _against_hanging(mount: Mount) -> list[str]:
+    """Name what makes reads fail, where they would hang without end once the server is away, however fast it is now."""
+    if mount.kind in ("nfs", "nfs4") and mount.option("softerr") is None and mount.option("soft") is None:
+        return ["softerr,timeo=100,retrans=3: errors after a while, where the default, hard, waits for ever"]
+    if mount.program == "sshfs":
+        line = (
+            "-o reconnect,ServerAliveInterval=15: a lost connection is noticed after 45 s and made anew, where a read "
+        )
+        return [line + "would hang (the table of mounts does not say whether it is set)"]
+    return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +88,6 @@ def _nfs(mount: Mount, case: _Case) -> list[str]:
         lines.append("rsize=1048576: a whole picture in one request")
     if case.slow_opens:
         lines.append(f"ro,nocto,actimeo={KEEP}: no question to the server at every open whether a file has changed")
-    if case.found.limit == "hung":
-        lines.append("softerr,timeo=100,retrans=3: errors after a while, where the default, hard, waits for ever")
     return lines  # not noatime: nfs(5) says that it has no effect
 
 
@@ -185,8 +120,6 @@ def _sshfs(mount: Mount, case: _Case) -> list[str]:
         )
     if not case.kept:
         lines.append("-o auto_cache: the system keeps pictures in memory until they change (kernel_cache: for ever)")
-    if case.found.limit == "hung":
-        lines.append("-o reconnect,ServerAliveInterval=15: a lost connection is noticed after 45 s and made anew")
     return lines
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from asyncbatch.cli.doctor_curve import NEAR, TAIL, Diagnosis, times
 from asyncbatch.cli.doctor_files import Listing
-from asyncbatch.cli.doctor_mounts import SLOTS, Mount
-from asyncbatch.cli.doctor_probe import LEVELS, Level, Reading
+from asyncbatch.cli.doctor_mounts import SLOTS
+from asyncbatch.cli.doctor_probe import FILE_BYTES, LEVELS, Level, Reading
+from asyncbatch.cli.doctor_table import Mount
 from asyncbatch.cli.terminal import percent, table
 
 __all__ = ["Report"]
@@ -98,7 +99,7 @@ class Report:
         elif found.limit == "memory":
             text = (
                 f"Nothing outside this machine: a file takes {self._alone_median() * 1e3:.2f} ms, as from memory or "
-                f"a disk of its own. With {found.readers} at once it gives {best}."
+                f"a disk of its own. With {found.most_readers} at once it gives {best}."
             )
             if self.mount is not None and self.mount.remote:
                 text += " The storage behind this mount was hardly asked: give a folder that was not read lately."
@@ -134,7 +135,7 @@ class Report:
                 lines.append(f"ab.Loader(…, reader=ab.FileReader(timeout={limit:g}))")
         if not lines:
             covered = READ_AHEAD / max(self.found.bytes_per_second, 1)
-            span = f"{covered:,.0f} s" if covered < 600 else "many minutes"
+            span = f"{covered:,.{1 if covered < 10 else 0}f} s" if covered < 600 else "many minutes"
             why = "The defaults are right: FileReader finds by itself how many reads at once are of use, and"
             return f"{why} read_ahead, 256 MB, bridges {span} of this storage.", []
         return "How many reads at once are of use, FileReader finds by itself; beyond the defaults write", lines
@@ -155,7 +156,11 @@ class Report:
             rows.append(("listing", f"{listing.entries:,} entries of {folders}: {listing.rate:,.0f} entries/s"))
         size = times([float(r.size) for level in self.levels for r in level.readings]).median
         count = sum(len(level.readings) for level in self.levels)
-        rows.append(("read", f"{count:,} files, half of them over {size / 1e3:,.0f} KB"))
+        files = len(self.listing.files)
+        read = f"{count:,} files" if count <= files else f"{files:,} files, {count / files:.1f} times each"
+        # Beyond that nothing was read, and how large they are was not asked.
+        half = f"half of them over {size / 1e3:,.0f} KB" if size < FILE_BYTES else "the first MB of most"
+        rows.append(("read", f"{read}, {half}"))
         return "\n".join(
             textwrap.fill(text, WIDTH, initial_indent=f"{name:13}", subsequent_indent=" " * 13) for name, text in rows
         )
