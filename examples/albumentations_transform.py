@@ -2,6 +2,8 @@
 
 Its randomness is seeded by the loader, from (seed, epoch, index): run it twice, and the pictures are the same.
 
+It needs `pip install albumentations`.
+
 Usage: python examples/albumentations_transform.py FOLDER
 """
 
@@ -10,7 +12,10 @@ from __future__ import annotations
 import sys
 import zlib
 
-import albumentations as A  # noqa: N812 - as everybody writes it
+try:
+    import albumentations as A  # noqa: N812 - as everybody writes it
+except ImportError:
+    sys.exit(__doc__)
 
 import asyncbatch as ab
 
@@ -25,4 +30,6 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    main(sys.argv[1])

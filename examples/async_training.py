@@ -46,4 +46,6 @@ async def train(path: str, epochs: int) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     asyncio.run(train(sys.argv[1], epochs=5))

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import asyncbatch as ab
-from asyncbatch.cli import bench, main
+from asyncbatch.cli import bench, demo, main
 from asyncbatch.cli.pictures import KINDS
 from asyncbatch.cli.race import Recorder, Run, by_hand, like_by_hand
 
@@ -106,6 +106,33 @@ def test_demo_leaves_others_files_alone(tmp_path, capsys, stranger, made_by_demo
     error = capsys.readouterr().err
     assert error.startswith("asyncbatch: ")
     assert "--out NEW" in error
+
+
+def test_demo_shows_first_what_went_wrong(tmp_path, monkeypatch):
+    """A model that has learnt next to nothing has its mistakes at the head of the sheet, marked, and all of them."""
+    drawn = {}
+
+    def draw(path, images, captions, title, wrong):
+        drawn.update(count=len(images), captions=captions, wrong=wrong)
+
+    monkeypatch.setattr(demo, "draw_sheet", draw)
+    monkeypatch.setattr(demo, "SHOWN", 20)
+    assert main(["demo", "--out", str(tmp_path / "out"), "--images", "120", "--epochs", "1", *QUICK]) == 1
+    marks = [caption[-1] for caption in drawn["captions"]]
+    assert drawn["count"] == len(marks) == 20
+    assert marks == sorted(marks, key="✗✓".index)
+    assert [place for place, mark in enumerate(marks) if mark == "✗"] == list(drawn["wrong"]) != []
+
+
+def test_demo_says_where_it_cannot_write(tmp_path, capsys):
+    """A folder that cannot be made is told in words, with what to type."""
+    (tmp_path / "file").write_text("")
+    assert _demo(tmp_path / "file" / "out") == 1
+    error = capsys.readouterr().err
+    assert error.startswith(
+        f"asyncbatch: {tmp_path / 'file' / 'out'} cannot be written to: Not a directory; name a new"
+    )
+    assert "Errno" not in error
 
 
 def test_demo_follows_no_links(tmp_path, capsys):

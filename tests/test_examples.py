@@ -58,6 +58,15 @@ def test_albumentations_transform(folder):
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_without_arguments_they_say_how_they_are_used(path):
+    """No traceback: the docstring, which ends with the line to type, and a status that is no success."""
+    done = run(path.name, strict=False)
+    assert done.returncode == 1
+    assert f"Usage: python examples/{path.name} " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_examples_stay_short(path):
     """An example is one file of under 80 lines that says how it is used."""
     text = path.read_text("utf-8")

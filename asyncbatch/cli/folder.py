@@ -37,8 +37,15 @@ class DemoFolder:
         """Make the folder, or empty it of an earlier demo's files, and mark it as the demo's.
 
         Raises:
-            CommandError: It is no folder, or holds anything that the demo did not make.
+            CommandError: It is no folder, cannot be written to, or holds anything that the demo did not make.
         """
+        try:
+            self._prepare(settings)
+        except OSError as error:
+            what = error.strerror or "it cannot be used"
+            raise CommandError(f"{error.filename or self.root} cannot be written to: {what}; {_OTHER}") from error
+
+    def _prepare(self, settings: Mapping[str, object]) -> None:
         if self.root.exists() and not self.root.is_dir():
             raise CommandError(f"{self.root} is a file; {_OTHER}")
         self.root.mkdir(parents=True, exist_ok=True)
