@@ -95,7 +95,7 @@ class ErrorLimitExceeded(AsyncbatchError):
 
 
 class StateMismatch(AsyncbatchError, ValueError):
-    """A state cannot be resumed: it is damaged, or of another source, seed, sampler or global batch.
+    """A state cannot be resumed: it is damaged, or of another source, seed, sampler, global batch or `drop_last`.
 
     The message names what differs, and what it was and is.
     """

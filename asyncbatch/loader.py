@@ -48,7 +48,8 @@ class Loader:
         shuffle: Draw a new order for each epoch, from `seed` and the epoch's number.
         seed: Where everything random begins. The default is fixed: two runs are alike.
         sampler: Another order: one of `asyncbatch.sampling`; a sequence of indices, the same in every epoch; or a
-            function of the epoch's number that returns one. Default: the source's order, or a shuffled one.
+            function of the epoch's number that returns one, as long for each epoch. Default: the source's order, or a
+            shuffled one.
         drop_last: Leave out an epoch's last batch when it is shorter. The default is to deliver it.
         shard: (rank, world) where several processes train together: a rank's batches are its part of those of all, and
             every rank has as many. `batch_size` is a rank's; with `drop_last=False` the first samples fill up a last
@@ -213,7 +214,7 @@ class Loader:
         all of them together have as large batches as before.
 
         Raises:
-            StateMismatch: It is damaged, or of another source, seed, sampler or global batch.
+            StateMismatch: It is damaged, or of another source, seed, sampler, global batch or `drop_last`.
         """
         stages = self._stages
         progress = restored(state, stages.plan, stages.seed, self.source.fingerprint)

@@ -63,7 +63,8 @@ class _UpTo:
 class Skip(_UpTo):
     """Leaves out samples that cannot be read or decoded: their batch is shorter, and its `errors` name them.
 
-    A batch of which nothing is left is not delivered; its errors come with the next batch, before that one's own.
+    A batch of which nothing is left is not delivered; its errors come with the next batch, before that one's own, and
+    where none follows they are in `stats().errors` alone.
 
     Args:
         limit: How many samples of an epoch may fail, as a count (an int), or as a share of the epoch's samples, rounded

@@ -111,6 +111,18 @@ def test_what_is_no_shard_is_refused(shard):
         as_shard(shard)
 
 
+def test_the_remainder_as_the_readme_has_it():
+    """295 samples on 2 ranks with batches of 8: the last 7 are shared out, and the first sample fills them up."""
+    last = []
+    for rank in range(2):
+        settings = {"batch_size": 8, "decoder": number, "reader": Ready(), "shard": (rank, 2)}
+        with ab.Loader(Numbers(295), **settings) as loader:
+            *_, batch = loader
+            last.append(batch.indices.tolist())
+            assert len(loader) == 19
+    assert last == [[288, 289, 290, 291], [292, 293, 294, 0]]
+
+
 @pytest.fixture
 def launched(monkeypatch):
     """Set RANK and WORLD_SIZE as a launcher would; nobody has initialised anything."""

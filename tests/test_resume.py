@@ -419,6 +419,25 @@ def test_a_hostile_state_is_refused(name, value):
         assert len(list(loader)) == 10
 
 
+def test_an_outer_loop_as_the_readme_has_it():
+    """From the state's epoch on: the rest of the epoch that was broken off, then whole ones, up to the last."""
+    with numbers() as loader:
+        whole = [batch.keys for _ in range(4) for batch in loader]
+    with numbers() as loader:
+        seen = [batch.keys for _ in range(2) for batch in loader]
+        for batch in loader:
+            seen.append(batch.keys)
+            checkpoint = {"loader": loader.state_dict()}
+            if batch.step == 3:
+                break
+    with numbers() as loader:
+        loader.load_state_dict(checkpoint["loader"])
+        assert checkpoint["loader"]["epoch"] == 2
+        for _ in range(checkpoint["loader"]["epoch"], 4):
+            seen += [batch.keys for batch in loader]
+    assert seen == whole
+
+
 @pytest.mark.parametrize(
     ("state", "words"), [({}, "it holds nothing"), ({"model": 1, "loader": 2}, "it holds 'model', 'loader'")]
 )
