@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 __all__ = ["usable_cores", "usable_memory"]
@@ -63,12 +64,15 @@ _QUOTAS = (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
 _MEMORY = (("memory.max",), ("memory.limit_in_bytes",))
 
 
-def _texts(controller: str, root: Path, membership: Path, names: tuple[tuple[str, ...], ...]) -> Iterator[str]:
-    """Yield what the cgroups that this process is in say, its own first and then those around it."""
+@cache
+def _texts(controller: str, root: Path, membership: Path, names: tuple[tuple[str, ...], ...]) -> list[str]:
+    """Return what the cgroups that this process is in say, its own first and then those around it."""
+    texts = []
     for group in _groups(controller, root, membership):
         for files in names:
             with suppress(OSError):
-                yield " ".join((group / file).read_text().strip() for file in files)
+                texts.append(" ".join((group / file).read_text().strip() for file in files))
+    return texts
 
 
 def _groups(controller: str, root: Path, membership: Path) -> Iterator[Path]:
@@ -119,3 +123,8 @@ def _local_processes(environ: Mapping[str, str]) -> int:
         return max(1, int(environ.get("LOCAL_WORLD_SIZE", "1")))
     except ValueError:
         return 1
+
+
+# Read now and kept: a loader may be made on an event loop, which must not wait for files.
+usable_cores()
+usable_memory()

@@ -45,6 +45,7 @@ class Run(Hop):
 
     Attributes:
         place: What it is at.
+        began: When the latest read began, in seconds of `time.monotonic`.
         moved: As `Hop` has it; None while what was read is used up, which is not the storage's time.
         count: How many samples were read.
         size: Their bytes.
@@ -101,7 +102,6 @@ class Run(Hop):
             lock: Held whenever it becomes this thread's or the event loop's business what happens to a sample.
         """
         self.thread = threading.current_thread()
-        self.began = monotonic()
         cpu = thread_time()
         for place, sample in enumerate(self.parts):
             start = perf_counter()
@@ -123,8 +123,11 @@ class Run(Hop):
     def _goes_on(self, lock: threading.Lock, place: int, moved: float | None) -> bool:
         """Say where it is; False if it was given up."""
         with lock:
-            self.place, self.moved = (self.place, self.moved) if self.given_up else (place, moved)
-            return not self.given_up
+            if self.given_up:
+                return False
+            self.place, self.moved = place, moved
+            self.began = moved or self.began
+            return True
 
     def left(self) -> list[Left]:
         """Return what was not used up so far, and is nobody's business; with the lock."""

@@ -25,6 +25,10 @@ __all__ = ["Watch"]
 
 _logger = logging.getLogger("asyncbatch")
 
+# A scout is a read that waits for its turn, and it may be of a file that hangs, too. So a few are sent, soon after one
+# another; if none of them comes back it is not the files, and more of them would only be lost.
+_SCOUTS, _SOON = 4, 16
+
 
 class Watch:
     """Watches over the reads of one storage; belongs to the event loop.
@@ -62,6 +66,7 @@ class Watch:
         self._landed_at = 0.0  # the last landing, or the first question after all were answered
         self._resumed_at = 0.0  # the end of the last silence: what waits since before has a deadline from then on
         self._scouted_at = 0.0
+        self._scouts = 0  # since the last answer
         self._suspects = False  # some read is late, and it is not known yet whether it alone is
         self._silent_since: float | None = None  # of a silence that the log was told of
         self._answered_before = 0.0  # what the queue's `answered` was then
@@ -83,6 +88,7 @@ class Watch:
             self._silent_since = None
         if self._suspects:
             self._suspects = False
+            self._scouts = 0
             self._look_in(0.0)
 
     def close(self) -> None:
@@ -113,7 +119,8 @@ class Watch:
         if flight.moved is None:
             return now + deadline / 2  # it waits for a thread, or uses up what it has read
         since = max(flight.moved, self._resumed_at)
-        if self._queue.answered > flight.moved:
+        # Began a good while later, that is: what was asked for at the same time may have come just before silence fell.
+        if self._queue.answered > flight.moved + deadline / 4:
             if now < since + deadline:
                 return since + deadline
             self._give_up(flight, deadline)
@@ -132,12 +139,13 @@ class Watch:
 
     def _doubt(self, now: float, deadline: float) -> float:
         """Some read is late, and none that began after it was answered: ask; return when to look again."""
-        if now >= self._scouted_at + deadline / 2:
+        if now >= self._scouted_at + deadline / (_SOON if self._scouts < _SCOUTS else 2):
             self._scouted_at = now
+            self._scouts += 1
             self._queue.send_scout()
         oldest = min((flight.moved for flight in self._queue.flying if flight.moved is not None), default=now)
         silent_since = max(oldest, self._landed_at)
-        patience = deadline / 8  # that the scout is given before its silence is worth a word
+        patience = deadline / _SOON  # that the scout is given before its silence is worth a word
         if now >= self._scouted_at + patience and self._silent_since is None:
             self._say_silent(silent_since, now)
         if now >= silent_since + self._grace:
