@@ -6,7 +6,6 @@ They report back to the event loop through a mailbox.
 from __future__ import annotations
 
 import asyncio
-import re
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -64,10 +63,9 @@ class Decoding:
         """Have rows made of the bytes of several slots, one after the other."""
         self._submit(self._decode, assembly, group)
 
-    def use(self, assembly: Assembly, slot: int, data: Any, began: float, read: float) -> None:
+    def use(self, assembly: Assembly, slot: int, data: Any, began: float, read: float, lane: int) -> None:
         """Decode a sample in the thread that read it."""
         hooks = self._stages.hooks
-        lane = _lane() if hooks else 0
         record(hooks, "read", began, read, assembly.planned, lane)
         complete = assembly.decode(slot, bytes(data) if isinstance(data, mmap) else data)
         if hooks:
@@ -138,7 +136,8 @@ class Decoding:
     def _record(self, assembly: Assembly, start: float) -> float:
         stop = perf_counter()
         if self._stages.hooks:
-            record(self._stages.hooks, "decode", start, stop, assembly.planned, _lane())
+            lane = int(threading.current_thread().name.rpartition("_")[2])  # they are called prefix_0, prefix_1, …
+            record(self._stages.hooks, "decode", start, stop, assembly.planned, lane)
         return stop - start
 
     def _done(self, assembly: Assembly, complete: bool, sizes: Sequence[int], seconds: float) -> None:
@@ -149,11 +148,6 @@ class Decoding:
     def _account(self, done: Done) -> None:
         self.jobs -= 1
         self._on_done(done)
-
-
-def _lane() -> int:
-    """Return the number of this thread, which is the end of its name."""
-    return int(re.split("[-_]", threading.current_thread().name)[-1])
 
 
 def _emptied(args: list[Any]) -> list[Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from mmap import mmap
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from asyncbatch._assembly import Assembly
 from asyncbatch._stages import Stages
 from asyncbatch._window import ReadAheadWindow
-from asyncbatch.readers._direct import Left, Run
+from asyncbatch.readers._run import Left, Run
 from asyncbatch.readers.files import OpenFileReader
 from asyncbatch.stats import Counters
 
@@ -26,8 +27,8 @@ _FOR_A_THREAD = 40e-6
 
 _REMEMBERED = 8  # runs that the mean of the computing time follows
 
-Use = Callable[[Assembly, int, bytes | mmap, float, float], None]
-"""Decodes a sample: batch, slot, bytes, when reading began and ended."""
+Use = Callable[[Assembly, int, bytes | mmap, float, float, int], None]
+"""Decodes a sample: batch, slot, bytes, when reading began and ended, lane."""
 
 
 class Runs:
@@ -60,6 +61,7 @@ class Runs:
         self._taken: set[Assembly] = set()
         self._most = stages.prefetch
         self._fewer = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
         self._seconds: float | None = None  # of computing a sample
 
     async def take(self, assembly: Assembly) -> bool:
@@ -91,7 +93,7 @@ class Runs:
                 partial(_use_at, self._use, assembly, start),
                 threads=threads,
                 borrow=self._window.borrow,
-                give_back=self._window.give_back,
+                give_back=self._give_back,
                 on_left=self._left,
                 batch=(assembly, start),
                 on_done=self._done,
@@ -116,14 +118,18 @@ class Runs:
                 seconds if self._seconds is None else self._seconds + (seconds - self._seconds) / _REMEMBERED
             )
 
+    def _give_back(self, size: int) -> None:
+        """Give room back, in a thread, and let the loop see who waits for it."""
+        self._window.give_back(size)
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._window.look)
+
     def _left(self, run: Run, left: list[Left]) -> None:
         assembly, start = run.batch
         for place, what in left:
             self._on_left(assembly, start + place, what)
 
 
-def _use_at(
-    use: Use, assembly: Assembly, start: int, place: int, data: bytes | mmap, began: float, ended: float
-) -> None:
-    use(assembly, start + place, data, began, ended)
+def _use_at(use: Use, assembly: Assembly, start: int, place: int, data: Any, *told: Any) -> None:
+    use(assembly, start + place, data, *told)
     del assembly, data  # see `Assembly.fail`

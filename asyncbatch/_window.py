@@ -214,7 +214,7 @@ class ReadAheadWindow:
             return fits
 
     def give_back(self, size: int) -> None:
-        """Give room back that was borrowed; from any thread."""
+        """Give room back that was borrowed; from any thread. Whoever does so has the loop `look` after that."""
         with self._lock:
             self._held -= size
             self._held_by_open -= size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import types
@@ -222,24 +223,57 @@ dist.destroy_process_group()
 """
 
 
-@pytest.mark.timeout(120)
-def test_two_processes_of_torch_distributed(tmp_path, torch):
-    """Two real processes see each sample once an epoch, but for the one that fills up, and stop together."""
-    command = [sys.executable, "-c", SCRIPT]
+def run_two(script, meeting):
+    """Run a script as ranks 0 and 1; return what each of them printed."""
     environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
     ranks = [
         subprocess.Popen(
-            [*command, str(rank), str(tmp_path / "meeting")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env=environment,
+            [sys.executable, "-c", script, str(rank), meeting], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, env=environment,
         )
         for rank in range(2)
     ]  # fmt: skip
     try:
-        for rank, process in enumerate(ranks):
+        printed = []
+        for process in ranks:
             out, err = process.communicate(timeout=100)
             assert process.returncode == 0, err
-            assert out.split() == [str(rank), "0", "32", str(rank), "1", "32"]
+            printed.append(out.split())
+        return printed
     finally:
         for process in ranks:
             process.kill()
             process.wait()
+
+
+@pytest.mark.timeout(120)
+def test_two_processes_of_torch_distributed(tmp_path, torch):
+    """Two real processes see each sample once an epoch, but for the one that fills up, and stop together."""
+    printed = run_two(SCRIPT, str(tmp_path / "meeting"))
+    assert printed == [[str(rank), "0", "32", str(rank), "1", "32"] for rank in range(2)]
+
+
+JAX_SCRIPT = """
+import sys, numpy as np, jax
+import asyncbatch as ab
+jax.distributed.initialize(sys.argv[2], num_processes=2, process_id=int(sys.argv[1]))
+x = np.arange(100, dtype=np.float32)[:, None]
+with ab.Loader(ab.sources.arrays(x, np.arange(100)), batch_size=10, shuffle=True, seed=5, shard="auto") as loader:
+    for batch in loader:
+        print(*batch.indices.tolist(), flush=True)
+"""
+
+
+@pytest.mark.framework
+@pytest.mark.timeout(120)
+def test_two_processes_of_jax():
+    """Two real processes of JAX have their part of every batch."""
+    pytest.importorskip("jax")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    parts = [np.array(printed, int).reshape(5, 10) for printed in run_two(JAX_SCRIPT, address)]
+    source = ab.sources.arrays(np.zeros((100, 1)))
+    with ab.Loader(source, batch_size=20, shuffle=True, seed=5) as whole:
+        for step, batch in enumerate(whole):
+            assert sorted(np.concatenate([part[step] for part in parts])) == sorted(batch.indices)

@@ -16,9 +16,9 @@ from conftest import Footprint
 
 import asyncbatch as ab
 from asyncbatch._window import ReadAheadWindow
-from asyncbatch.readers import _direct, _gate
-from asyncbatch.readers._direct import Run
+from asyncbatch.readers import _gate, _run
 from asyncbatch.readers._gate import Gate
+from asyncbatch.readers._run import Run
 
 COUNT, BATCH = 100, 8
 
@@ -55,7 +55,7 @@ def runs(monkeypatch):
 def at_once(monkeypatch, runs):
     """The same, and every storage is taken for one that answers at once, however busy the machine is."""
     monkeypatch.setattr(Gate, "is_open", property(lambda gate: True, lambda gate, is_open: None), raising=False)
-    monkeypatch.setattr(_direct, "_SLOW", 1e9)
+    monkeypatch.setattr(_run, "_SLOW", 1e9)
     return runs
 
 
@@ -189,7 +189,7 @@ def test_an_error_that_passes_is_tried_again(files, at_first, monkeypatch):
 
 def test_a_slow_read_ends_its_run(files, at_once, monkeypatch):
     """The samples behind it are read by others meanwhile, and everything comes in order."""
-    monkeypatch.setattr(_direct, "_SLOW", 0.0)  # every read is slow
+    monkeypatch.setattr(_run, "_SLOW", 0.0)  # every read is slow
     with loader(files, decode_threads=2) as batches:
         numbers, _ = take_all(batches)
     assert numbers == [*range(COUNT)]
@@ -301,6 +301,7 @@ def test_spans(files, at_once):
         told = [span for span in spans if span.stage == stage]
         assert len(told) == COUNT
         assert all(span.start <= span.stop for span in told)
+        assert {span.lane for span in told} <= {0, 1}
     assert sum(at_once) == COUNT
 
 
@@ -330,7 +331,7 @@ def test_closing_in_a_run(files, at_once, monkeypatch):
 
 def test_large_files_need_room(tmp_path, at_once, monkeypatch):
     """A large file that does not fit the budget is put off to the ordinary way, which has it wait."""
-    monkeypatch.setattr(_direct, "_SMALL", 1000)
+    monkeypatch.setattr(_run, "_SMALL", 1000)
     for index in range(40):
         (tmp_path / f"{index:02d}").write_bytes(index.to_bytes(8, "little") + bytes(1500 if index % 3 else 10))
     (tmp_path / "list.txt").write_text("".join(f"{index:02d},{index}\n" for index in range(40)))
@@ -346,9 +347,20 @@ def test_large_files_need_room(tmp_path, at_once, monkeypatch):
 
     monkeypatch.setattr(ReadAheadWindow, "borrow", counted)
     monkeypatch.setattr(ReadAheadWindow, "give_back", back)
+    whole_read, fails = os.read, []
+
+    def fail_once(descriptor, count):
+        if count > 1000 and fails:
+            fails.pop()
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return whole_read(descriptor, count)
+
+    monkeypatch.setattr(os, "read", fail_once)
     for budget in (2000, 100_000):
         borrowed.clear()
-        with loader(tmp_path / "list.txt", read_ahead=budget, decode_threads=3) as batches:
+        fails.append("once")
+        reader = {"backoff": 0.001}
+        with loader(tmp_path / "list.txt", read_ahead=budget, decode_threads=3, reader=reader) as batches:
             numbers, _ = take_all(batches)
         assert numbers == [*range(40)]
         assert sum(borrowed) == 0

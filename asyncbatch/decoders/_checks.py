@@ -10,7 +10,7 @@ import numpy as np
 
 from asyncbatch._errors import ConfigError
 
-__all__ = ["Size", "as_size", "check_choice", "check_flag", "is_whole"]
+__all__ = ["Size", "as_size", "check_choice", "is_whole"]
 
 Size = int | Sequence[int]
 """(height, width) in pixels, or one number."""
@@ -45,13 +45,3 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
     if value not in choices:
         (likely,) = get_close_matches(str(value).lower(), choices, 1, cutoff=0.0)
         raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {value!r}; write {name}={likely!r}")
-
-
-def check_flag(name: str, value: object) -> None:
-    """Refuse what is neither True nor False.
-
-    Raises:
-        ConfigError: It is not; `name` is the argument that the message speaks of.
-    """
-    if not isinstance(value, bool):
-        raise ConfigError(f"{name} must be True or False, got {value!r}; write {name}=False")

@@ -29,9 +29,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import DTypeLike
 
+from asyncbatch._arguments import require_flag
 from asyncbatch._errors import ConfigError
 from asyncbatch._types import Array, SeedKey
-from asyncbatch.decoders._checks import Size, as_size, check_choice, check_flag, is_whole
+from asyncbatch.decoders._checks import Size, as_size, check_choice, is_whole
 from asyncbatch.decoders._draft import Part, scaled, trimmed
 from asyncbatch.decoders._exif import upright
 from asyncbatch.decoders._foreign import Transform, as_transforms
@@ -131,9 +132,9 @@ class ImageDecoder:
             raise ConfigError(
                 f"max_pixels must be a whole number above 0, got {self.max_pixels!r}; write max_pixels=10**8"
             )
-        check_flag("draft", self.draft)
         transforms = as_transforms(self.transform)
         state = {
+            "draft": require_flag("draft", self.draft, default=True),
             "image_size": size,
             "dtype": dtype.name,
             "mean": _frozen(self.mean),
@@ -242,9 +243,7 @@ class ImageDecoder:
             return None  # a transform gets it, or the caller
         shape = (*scaled(header.height, header.width, scale), _CHANNELS[self.channels])
         as_it_is = self._stored_as_decoded and header.orientation == 1 and self._lead is None
-        if as_it_is and out is not None and out.shape == shape:
-            return out
-        return scratch("decoded", shape)
+        return out if as_it_is and out is not None and out.shape == shape else scratch("decoded", shape)
 
     def _augmented(self, image: Array, transforms: Sequence[Transform], rng: np.random.Generator) -> Array:
         for transform in transforms:

@@ -12,10 +12,11 @@ from itertools import islice
 from aiofiles.ospath import wrap
 
 from asyncbatch._mailbox import Mailbox
-from asyncbatch.readers._direct import DirectQueue, Run
+from asyncbatch.readers._direct import DirectQueue
 from asyncbatch.readers._fates import Fate, fate_of
 from asyncbatch.readers._flight import Ask, Flight
 from asyncbatch.readers._pool import DaemonThreadPool
+from asyncbatch.readers._run import Run
 from asyncbatch.readers._tuning import Tuner
 from asyncbatch.readers._whole import Content, Outcome, Readable
 

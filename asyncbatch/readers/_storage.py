@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from asyncbatch._errors import describe
 from asyncbatch._mailbox import Mailbox
 from asyncbatch._types import ReadCounters
-from asyncbatch.readers._direct import Run
 from asyncbatch.readers._fates import Fate, ReadTimeout, fate_of
 from asyncbatch.readers._flight import Ask, Flight
 from asyncbatch.readers._gate import Gate
@@ -20,6 +19,7 @@ from asyncbatch.readers._identity import Identities
 from asyncbatch.readers._latency import Latencies
 from asyncbatch.readers._pool import DaemonThreadPool
 from asyncbatch.readers._queue import ReadQueue
+from asyncbatch.readers._run import Run
 from asyncbatch.readers._tuning import Tuner
 from asyncbatch.readers._watch import Watch
 from asyncbatch.readers._whole import PutOff, Readable

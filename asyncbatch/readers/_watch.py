@@ -16,10 +16,10 @@ import math
 from collections.abc import Callable
 from time import monotonic
 
-from asyncbatch.readers._direct import Run
 from asyncbatch.readers._fates import ReadTimeout
 from asyncbatch.readers._flight import Flight
 from asyncbatch.readers._queue import ReadQueue
+from asyncbatch.readers._run import Run
 
 __all__ = ["Watch"]
 

@@ -16,12 +16,12 @@ from asyncbatch._arguments import Size, require_whole, size_in_bytes
 from asyncbatch._errors import ConfigError
 from asyncbatch._mailbox import Mailbox
 from asyncbatch._types import ReadCounters, Sample
-from asyncbatch.readers._direct import Left, Run
 from asyncbatch.readers._first_try import FirstTry, GoOn, Tell
 from asyncbatch.readers._flight import Ask
 from asyncbatch.readers._pool import DaemonThreadPool
 from asyncbatch.readers._replicas import Replicas
 from asyncbatch.readers._retrying import read
+from asyncbatch.readers._run import Left, Run, Use
 from asyncbatch.readers._storage import Policy, Storage
 from asyncbatch.readers._tuning import MOST
 from asyncbatch.readers._whole import Outcome, Room
@@ -188,7 +188,7 @@ class OpenFileReader:
     def run(
         self,
         samples: Sequence[Sample],
-        use: Callable[[int, bytes | mmap, float, float], None],
+        use: Use,
         *,
         threads: int,
         borrow: Callable[[int], bool],
@@ -201,7 +201,7 @@ class OpenFileReader:
 
         Args:
             samples: What to read.
-            use: Called in the thread with a sample's place, its bytes, and when reading began and ended.
+            use: Called in the thread with each of them.
             threads: How many may do so at once.
             borrow: Asked for room for a large file.
             give_back: Gives it back.

@@ -1,0 +1,164 @@
+"""Samples of one batch that a thread reads and uses up itself, one after the other; see `_direct`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from mmap import mmap
+from time import monotonic, perf_counter, thread_time
+from typing import Any
+
+from asyncbatch._types import Sample
+from asyncbatch.readers._whole import Content, Hop, Outcome
+
+__all__ = ["Left", "Run", "Use"]
+
+_SLOW = 0.02  # seconds of one read after which a run ends: four times what waiting for the interpreter may take
+
+_SMALL = 2**20  # bytes of a file that need no budget: there are a few threads, and each has one file at a time
+
+Use = Callable[[int, bytes | mmap, float, float, int], None]
+"""Takes a sample's place in its run, its bytes, when reading began and ended, and the lane."""
+
+Left = tuple[int, Outcome | BaseException | None]
+"""A sample's place in its run, and what came of reading it; None where it was not read."""
+
+
+class Run(Hop):
+    """Samples of one batch, for one thread.
+
+    Args:
+        samples: What to read.
+        use: Called in the thread with a sample's place, its bytes, when reading began and ended, and the lane.
+        is_well: Tells of a file that was read whether it is what it was before, or raises.
+        borrow: Asked for room for a large file.
+        give_back: Gives it back.
+        on_left: Called on the event loop with what was not used up.
+        on_done: Called on it when the run has ended by itself, before that.
+        batch: Whatever the caller wants to know the run by.
+
+    Attributes:
+        lane: Which of the runs under way together it is, counted from 0.
+        place: What it is at.
+        borrowed: Room that its file has, in bytes; none of it where the file is small.
+        began: When the latest read began, in seconds of `time.monotonic`.
+        moved: As `Hop` has it; None while what was read is used up, which is not the storage's time.
+        count: How many samples were read.
+        size: Their bytes.
+        times: How long each took to read, in seconds.
+        use_seconds: How long using them up took.
+        cpu_seconds: How much of all that this thread was computing.
+    """
+
+    __slots__ = (
+        "batch", "borrow", "borrowed", "count", "cpu_seconds", "give_back", "is_well", "lane", "on_done", "on_left",
+        "place", "size", "troubles", "use", "use_seconds",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        use: Use,
+        *,
+        is_well: Callable[[str, Content], None],
+        borrow: Callable[[int], bool],
+        give_back: Callable[[int], None],
+        on_left: Callable[[Run, list[Left]], None],
+        on_done: Callable[[Run], None],
+        batch: Any,
+        max_size: int,
+        devices: Mapping[int, str],
+    ) -> None:
+        super().__init__(samples, (), max_size, devices)
+        self.use = use
+        self.is_well = is_well
+        self.borrow = borrow
+        self.give_back = give_back
+        self.on_left = on_left
+        self.on_done = on_done
+        self.batch = batch
+        self.lane = 0
+        self.place = -1
+        self.borrowed = 0
+        self.count = 0
+        self.size = 0
+        self.use_seconds = self.cpu_seconds = 0.0
+        self.troubles: list[Left] = []
+
+    def claim(self, size: int) -> bool:
+        """Take room for a file, as `Room` has it."""
+        if size <= _SMALL:
+            return True
+        self.borrowed = size if self.borrow(size) else 0
+        return bool(self.borrowed)
+
+    async def wait(self, size: int) -> None:
+        """Never: what gets no room is left to others."""
+        raise NotImplementedError
+
+    def carry_out(self, lock: threading.Lock) -> None:
+        """Read and use up the samples until one is slow; in a thread.
+
+        Args:
+            lock: Held whenever it becomes this thread's or the event loop's business what happens to a sample.
+        """
+        self.thread = threading.current_thread()
+        cpu = thread_time()
+        for place, sample in enumerate(self.parts):
+            start = perf_counter()
+            if not self._goes_on(lock, place, monotonic()):
+                return
+            outcome = self.result(sample, self)
+            stop = perf_counter()
+            goes_on = self._goes_on(lock, place, None)
+            if goes_on:
+                self.count += 1
+                self.times.append(stop - start)
+                self._take(place, sample, outcome, start, stop)
+            del outcome
+            if self.borrowed:
+                self.give_back(self.borrowed)
+                self.borrowed = 0
+            if not goes_on:
+                return
+            self.use_seconds += perf_counter() - stop
+            if stop - start > _SLOW:
+                break
+        self.cpu_seconds = thread_time() - cpu
+
+    def _goes_on(self, lock: threading.Lock, place: int, moved: float | None) -> bool:
+        """Say where it is; False if it was given up."""
+        with lock:
+            if self.given_up:
+                return False
+            self.place, self.moved = place, moved
+            self.began = moved or self.began
+            return True
+
+    def left(self) -> list[Left]:
+        """Return what was not used up so far, and is nobody's business; with the lock."""
+        first = self.place + (self.moved is None)
+        return [*self.troubles, *((place, None) for place in range(first, len(self.parts)))]
+
+    def leave(self, left: list[Left]) -> None:
+        """Pass on what was not used up, and let go of the batch: frames that an error refers to may keep this run."""
+        if left:
+            self.on_left(self, left)
+        self.batch, self.parts, self.troubles = None, (), []
+        self.use = self.on_left = self.on_done = _nothing
+
+    def _take(self, place: int, sample: Any, outcome: Outcome | Exception, start: float, stop: float) -> None:
+        if not isinstance(outcome, Content) or outcome.touched:
+            self.troubles.append((place, outcome))
+            return
+        self.size += len(outcome.data)
+        try:
+            self.is_well(sample.path, outcome)
+        except Exception as error:  # noqa: BLE001 - its fate decides, like that of any other
+            self.troubles.append((place, error))
+        else:
+            self.use(place, outcome.data, start, stop, self.lane)
+
+
+def _nothing(*_: Any) -> None:
+    pass
