@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 import warnings
 from contextlib import suppress
@@ -16,6 +17,25 @@ from blockbuster import blockbuster_ctx
 from asyncbatch import _engine
 
 FD_FOLDER = Path("/proc/self/fd")
+
+
+def load_torchvision(torch):
+    """Let torchvision be imported, where it is there.
+
+    PyPI's is linked with CUDA and cannot load its compiled operators beside a torch for CPUs; no transform and no trainer
+    needs them, but importing it fails unless the two that it gives Python implementations to are declared.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import torchvision.transforms.v2  # noqa: F401
+    except ImportError:
+        return
+    except RuntimeError:
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        for operator in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{operator}", "(Tensor a, Tensor b, float c) -> Tensor")
 
 
 def pytest_addoption(parser):

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from conftest import load_torchvision
 from pictures import KINDS, encode, rgb
 
 from asyncbatch import CenterCrop, ConfigError, ImageDecoder, RandomHorizontalFlip
@@ -176,23 +177,9 @@ def test_an_albumentations_too_old_to_be_seeded():
 
 @pytest.fixture(scope="module")
 def v2(torch):
-    """Import torchvision.transforms.v2.
-
-    PyPI's torchvision is linked with CUDA and cannot load its compiled operators beside a torch for CPUs; no transform
-    needs them, but importing it fails unless the two that it gives Python implementations to are declared.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return pytest.importorskip("torchvision.transforms.v2", reason="pip install --no-deps torchvision==0.28.0")
-        except RuntimeError:
-            for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-                del sys.modules[name]
-            for operator in ("nms", "qnms"):
-                torch.library.define(f"torchvision::{operator}", "(Tensor a, Tensor b, float c) -> Tensor")
-            import torchvision.transforms.v2
-
-            return torchvision.transforms.v2
+    """Import torchvision.transforms.v2."""
+    load_torchvision(torch)
+    return pytest.importorskip("torchvision.transforms.v2", reason="pip install --no-deps torchvision==0.28.0")
 
 
 def test_torchvision(v2):

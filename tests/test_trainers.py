@@ -7,6 +7,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+from conftest import load_torchvision
 
 import asyncbatch as ab
 
@@ -18,6 +19,12 @@ pytestmark = [
     pytest.mark.filterwarnings("default"),  # theirs are not ours to mend
     pytest.mark.timeout(120),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _torchvision():
+    """Let torchvision be imported, which both trainers do where it is."""
+    load_torchvision(pytest.importorskip("torch"))
 
 
 @pytest.fixture
