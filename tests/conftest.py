@@ -22,8 +22,8 @@ FD_FOLDER = Path("/proc/self/fd")
 def load_torchvision(torch):
     """Let torchvision be imported, where it is there.
 
-    PyPI's is linked with CUDA and cannot load its compiled operators beside a torch for CPUs; no transform and no trainer
-    needs them, but importing it fails unless the two that it gives Python implementations to are declared.
+    PyPI's is linked with CUDA and cannot load its compiled operators beside a torch for CPUs; no transform and no
+    trainer needs them, but importing it fails unless the two that it gives Python implementations to are declared.
     """
     try:
         with warnings.catch_warnings():
