@@ -30,7 +30,7 @@ COUNT = 300  # files; some 600 MB
 SMALLEST, LARGEST = 1000, 20_000_000
 DECODE_THREADS = 2
 MB = 10**6
-STILL = 3.0  # seconds without a byte after which reading has stopped by itself; what a run reads counts when it has ended
+STILL = 3.0  # seconds without a byte after which reading has stopped by itself; a run counts when it has ended
 DEADLINE = 60.0
 
 
