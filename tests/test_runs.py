@@ -16,7 +16,7 @@ from conftest import Footprint
 
 import asyncbatch as ab
 from asyncbatch._window import ReadAheadWindow
-from asyncbatch.readers import _gate, _run
+from asyncbatch.readers import _gate, _run, _whole
 from asyncbatch.readers._gate import Gate
 from asyncbatch.readers._run import Run
 
@@ -428,25 +428,29 @@ def test_the_gate_shuts_where_only_some_files_are_cached():
     assert gate.is_open
 
 
-def test_time_of_reading_is_that_of_the_threads(files, monkeypatch):
-    """Two threads cannot read for longer than twice the time that passed: waiting for a turn is no reading."""
-    whole_open = os.open
+@pytest.mark.parametrize("in_runs", [True, False])
+def test_time_of_reading_is_that_of_the_threads(files, monkeypatch, in_runs):
+    """It is what they spent in reading: waiting for a turn is none, and two threads cannot read for twice the time."""
+    monkeypatch.setattr(Gate, "is_open", property(lambda gate: in_runs, lambda gate, is_open: None), raising=False)
+    whole_read, spent, spans = _whole.read_file, [], []
 
-    def slow(name, *rest, **options):
-        time.sleep(0.002)  # so that it is not read in runs
-        return whole_open(name, *rest, **options)
-
-    monkeypatch.setattr(os, "open", slow)
-    spans = []
+    def timed(*arguments):
+        start = time.perf_counter()
+        try:
+            return whole_read(*arguments)
+        finally:
+            spent.append(time.perf_counter() - start)
 
     class Hook:
         record = spans.append
 
+    monkeypatch.setattr(_whole, "read_file", timed)
     start = time.perf_counter()
-    with loader(files, reader={"concurrency": 2}, hooks=[Hook()]) as batches:
+    with loader(files, reader={"concurrency": 2}, hooks=[Hook()], decode_threads=2) as batches:
         take_all(batches)
         seconds = batches.stats().read_seconds
     passed = time.perf_counter() - start
-    assert COUNT * 0.002 <= seconds <= 2 * passed
+    assert len(spent) == COUNT
+    assert sum(spent) <= seconds <= 2 * passed
     reads = [span for span in spans if span.stage == "read"]
     assert sum(span.stop - span.start for span in reads) == pytest.approx(seconds)

@@ -86,15 +86,11 @@ class Run(Hop):
         self.troubles: list[Left] = []
 
     def claim(self, size: int) -> bool:
-        """Take room for a file, as `Room` has it."""
+        """Take room for a file, as `Claimant` has it."""
         if size <= _SMALL:
             return True
         self.borrowed = size if self.borrow(size) else 0
         return bool(self.borrowed)
-
-    async def wait(self, size: int) -> None:
-        """Never: what gets no room is left to others."""
-        raise NotImplementedError
 
     def carry_out(self, lock: threading.Lock) -> None:
         """Read and use up the samples until one is slow; in a thread.

@@ -26,7 +26,7 @@ from asyncbatch.readers._fates import ChangedWhileRead
 if sys.platform != "win32":
     from mmap import MAP_ANONYMOUS, MAP_PRIVATE
 
-__all__ = ["Content", "Hop", "Outcome", "Part", "PutOff", "Readable", "Room", "read_file"]
+__all__ = ["Claimant", "Content", "Hop", "Outcome", "Part", "PutOff", "Readable", "Room", "read_file"]
 
 # Without O_NONBLOCK, opening a FIFO waits for a writer that may never come. Neither flag exists on Windows, which
 # needs O_BINARY instead to leave line ends alone.
@@ -98,11 +98,15 @@ Outcome = Content | PutOff
 """What came of a read that did not fail."""
 
 
-class Room(Protocol):
-    """Leave to hold a sample's bytes in memory."""
+class Claimant(Protocol):
+    """Who takes room in memory before a sample's bytes are read."""
 
     def claim(self, size: int) -> bool:
         """Take room for so many bytes, if there is any; from any thread."""
+
+
+class Room(Claimant, Protocol):
+    """Leave to hold a sample's bytes in memory."""
 
     async def wait(self, size: int) -> None:
         """Wait for room that could not be claimed; on the event loop."""
@@ -158,7 +162,7 @@ class Hop:
             self.times.append(ended - began)
             self.moved = monotonic()
 
-    def result(self, part: Readable, room: Room | None) -> Outcome | Exception:
+    def result(self, part: Readable, room: Claimant | None) -> Outcome | Exception:
         """Read one part, or return why that could not be done."""
         try:
             return read_file(part, self.max_size, self, room)
@@ -168,7 +172,7 @@ class Hop:
             return error
 
 
-def read_file(part: Readable, max_size: int, hop: Hop | None = None, room: Room | None = None) -> Outcome:
+def read_file(part: Readable, max_size: int, hop: Hop | None = None, room: Claimant | None = None) -> Outcome:
     """Read a part of a regular file.
 
     Args:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -68,8 +69,13 @@ class PooledPictures(Pictures):
 
 def epochs(args: argparse.Namespace) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     pictures = (args.data, args.image_size, args.decoder, args.dtype)
+    yield from deliver(PooledPictures(*pictures, args.threads) if args.threads else Pictures(*pictures), args)
+
+
+def deliver(pictures: Any, args: argparse.Namespace) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield the batches of a dataset; LitData's goes this way, too."""
     loader = DataLoader(
-        PooledPictures(*pictures, args.threads) if args.threads else Pictures(*pictures),
+        pictures,
         batch_size=args.batch_size,
         drop_last=True,
         num_workers=args.workers,

@@ -28,7 +28,8 @@ try:
     import torch
     from litdata import StreamingRawDataset
     from litdata.raw.indexer import BaseIndexer, FileMetadata
-    from torch.utils.data import DataLoader
+
+    from bench.contenders.dataloader import deliver  # which needs torch, too
 except ImportError as error:
     absent("litdata_raw", error)
 
@@ -61,16 +62,7 @@ class Pictures(StreamingRawDataset):
 
 def epochs(args: argparse.Namespace) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     with tempfile.TemporaryDirectory() as cache:  # where files would be kept, which is off
-        loader = DataLoader(
-            Pictures(args.data, args.image_size, args.max_prefetch, cache),
-            batch_size=args.batch_size,
-            drop_last=True,
-            num_workers=args.workers,
-            persistent_workers=args.workers > 0,
-            prefetch_factor=args.prefetch_factor if args.workers else None,
-        )
-        for _ in range(args.epochs):
-            yield from loader
+        yield from deliver(Pictures(args.data, args.image_size, args.max_prefetch, cache), args)
 
 
 if __name__ == "__main__":
