@@ -72,7 +72,7 @@ class Decoding:
             record(hooks, "decode", read, perf_counter(), assembly.planned, lane)
         if complete:
             assembly.seal()
-            self._mailbox.post(self._on_done, (assembly, (), 0.0))
+            self._mailbox.post(self._on_done, (assembly, (), 0.0), with_next=True)  # the run has ended, and says so
         del assembly, data  # see `Assembly.fail`
 
     def fill(self, assembly: Assembly, stand_in: int | None = None) -> None:

@@ -46,18 +46,19 @@ class Mailbox:
         """How many lazy items wait."""
         return len(self._lazy)
 
-    def post(self, deliver: Callable[[T], None], item: T, *, lazily: bool = False) -> None:
+    def post(self, deliver: Callable[[T], None], item: T, *, lazily: bool = False, with_next: bool = False) -> None:
         """Have `deliver(item)` called; from any thread. Nothing happens once the loop is closed.
 
         Args:
             deliver: What is called on the loop.
             item: With what.
             lazily: It can wait for something else to be posted, unless it is urgent.
+            with_next: Something else that is not lazy is posted next by this thread, whatever happens: that will do.
         """
         (self._lazy if lazily else self._items).append((deliver, item))
         # To look and to set are two steps: at worst two threads announce. And the item comes before the question, so
         # that whoever makes it urgent after the answer finds it there.
-        if not self._announced and (not lazily or self.is_urgent()):
+        if not with_next and not self._announced and (not lazily or self.is_urgent()):
             self._announced = True
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self.open)

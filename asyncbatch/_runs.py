@@ -14,18 +14,13 @@ from typing import Any
 
 from asyncbatch._assembly import Assembly
 from asyncbatch._stages import Stages
+from asyncbatch._useful_threads import UsefulThreads
 from asyncbatch._window import ReadAheadWindow
 from asyncbatch.readers._run import Left, Run
 from asyncbatch.readers.files import OpenFileReader
 from asyncbatch.stats import Counters
 
 __all__ = ["Runs"]
-
-# Seconds of computing a sample for each thread that is of use. Some 20 µs of a sample are Python, whose interpreter
-# serves one thread at a time; two that want it all the time only fight for it.
-_FOR_A_THREAD = 40e-6
-
-_REMEMBERED = 8  # runs that the mean of the computing time follows
 
 Use = Callable[[Assembly, int, bytes | mmap, float, float, int], None]
 """Decodes a sample: batch, slot, bytes, when reading began and ended, lane."""
@@ -53,7 +48,7 @@ class Runs:
         on_left: Callable[[Assembly, int, Any], None],
     ) -> None:
         self._reader = reader
-        self._threads = stages.decode_threads
+        self._threads = UsefulThreads(stages.decode_threads)
         self._counters = counters
         self._window = window
         self._use = use
@@ -62,7 +57,6 @@ class Runs:
         self._most = stages.prefetch
         self._fewer = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._seconds: float | None = None  # of computing a sample
 
     async def take(self, assembly: Assembly) -> bool:
         """Take a batch on if that is the faster way; returns once few enough wait to be opened."""
@@ -85,7 +79,7 @@ class Runs:
             for slot in range(len(samples)):
                 self._on_left(assembly, slot, None)
             return
-        threads = self._useful_threads()
+        threads = self._threads.count
         size = -(-len(samples) // threads)
         for start in range(0, len(samples), size):
             self._reader.run(
@@ -103,20 +97,12 @@ class Runs:
         """Let go of every batch."""
         self._taken.clear()
 
-    def _useful_threads(self) -> int:
-        if self._seconds is None:
-            return self._threads
-        return max(1, min(self._threads, int(self._seconds / _FOR_A_THREAD)))
-
     def _done(self, run: Run) -> None:
         self._counters.bytes_read += run.size
         self._counters.read_seconds += sum(run.times)
         self._counters.decode_seconds += run.use_seconds
         if run.count == len(run.parts):
-            seconds = run.cpu_seconds / run.count
-            self._seconds = (
-                seconds if self._seconds is None else self._seconds + (seconds - self._seconds) / _REMEMBERED
-            )
+            self._threads.ran(run.count, run.cpu_seconds, run.seconds, run.threads)
 
     def _give_back(self, size: int) -> None:
         """Give room back, in a thread, and let the loop see who waits for it."""

@@ -142,6 +142,16 @@ def test_a_checksum_that_does_not_match():
     assert "damaged" in refusal(bytes(data))
 
 
+@pytest.mark.parametrize("length", [0, 12, 14, 25, 2**31 - 1])
+def test_a_png_header_of_another_length_never_reaches_opencv(monkeypatch, length):
+    """It would look for the picture elsewhere than we do, and take the memory that it finds there."""
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("OpenCV was given the file"))
+    data = bytearray(KINDS["png"]())
+    data[8:12] = length.to_bytes(4)
+    assert data[37:41] == b"IDAT"
+    refusal(bytes(data))
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_animated_png_never_reaches_opencvs_reader(seed):
     """Damaged animated PNG is refused or decoded; OpenCV 4.12 and 5.0 crash the process on these very files."""

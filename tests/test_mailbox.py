@@ -271,6 +271,17 @@ def test_flush_brings_everything(loop):
     assert got == ["not lazy", *range(40)]
 
 
+def test_what_comes_with_the_next_wakes_nobody(loop):
+    """It is delivered by the wake-up of what the same thread posts next, and before it."""
+    mailbox, got = Mailbox(loop, Urgency(True)), []
+    mailbox.post(got.append, "first", with_next=True)
+    loop.turn()
+    assert got == []
+    mailbox.post(got.append, "second")
+    loop.turn()
+    assert got == ["first", "second"]
+
+
 # -- the end -----------------------------------------------------------------------------------------------------------
 
 

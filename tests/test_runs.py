@@ -15,6 +15,7 @@ import pytest
 from conftest import Footprint
 
 import asyncbatch as ab
+from asyncbatch._useful_threads import UsefulThreads
 from asyncbatch._window import ReadAheadWindow
 from asyncbatch.readers import _gate, _run, _whole
 from asyncbatch.readers._gate import Gate
@@ -385,7 +386,7 @@ def test_errors_that_are_kept_keep_no_batch(files, at_once):
 
 def reads(gate, seconds, count):
     for _ in range(count):
-        gate.landed([seconds])
+        gate.landed([seconds], directly=gate.is_open)
 
 
 def test_the_gate_opens_after_enough_fast_reads():
@@ -400,7 +401,7 @@ def test_the_gate_opens_after_enough_fast_reads():
     assert not disk.is_open
     busy = Gate()
     for _ in range(16):
-        busy.landed([30e-6, 30e-6, 5e-3, 200e-6])
+        busy.landed([30e-6, 30e-6, 5e-3, 200e-6], directly=False)
     assert busy.is_open
 
 
@@ -422,10 +423,99 @@ def test_the_gate_shuts_where_only_some_files_are_cached():
     gate = Gate()
     reads(gate, 30e-6, 128)
     for _ in range(64):
-        gate.landed([30e-6] * 4 + [0.03])
+        gate.landed([30e-6] * 4 + [0.03], directly=gate.is_open)
     assert not gate.is_open
     reads(gate, 30e-6, 10 * _gate._MOST)
     assert gate.is_open
+
+
+def test_an_open_gate_ignores_what_was_read_ahead():
+    """Those reads had begun before it opened, sixteen at once, and took so long for that alone."""
+    gate = Gate()
+    reads(gate, 30e-6, 128)
+    for _ in range(16):
+        gate.landed([0.03] * 32, directly=False)
+    assert gate.is_open
+    gate.landed([0.03] * 128, directly=True)
+    assert not gate.is_open
+
+
+@pytest.mark.parametrize("wait", [1e-3, 1.5e-3])
+def test_an_open_gate_bears_waits_for_the_interpreter(wait):
+    """Most reads of busy threads wait for it; where the fastest tenth are fast, that is not the storage's doing."""
+    gate = Gate()
+    reads(gate, 30e-6, 128)
+    for _ in range(64):
+        gate.landed([30e-6, *[wait] * 7], directly=True)
+    assert gate.is_open
+
+
+# -- how many threads --------------------------------------------------------------------------------------------------
+
+
+def run_for(threads, samples, seconds_of, computing=100e-6):
+    """Report runs of 16 samples that take what `seconds_of(threads)` says all of them together need for one."""
+    counts = []
+    for _ in range(samples // 16):
+        count = threads.count
+        threads.ran(16, 16 * computing, 16 * count * seconds_of(count), count)
+        counts.append(count)
+    return counts
+
+
+def test_photographs_get_every_thread_at_once():
+    """Nothing is tried out on them: a trial of half the threads would cost half the speed meanwhile."""
+    assert set(run_for(UsefulThreads(8), 50_000, lambda count: 2e-3 / count, computing=2e-3)) == {8}
+
+
+def test_the_interpreter_bounds_the_threads():
+    """A millisecond of computing a sample feeds 25 threads; the 26th would only wait for the interpreter."""
+    threads = UsefulThreads(64)
+    run_for(threads, 64, lambda count: 1e-3 / count, computing=1e-3)
+    assert threads.count == 25
+
+
+@pytest.mark.parametrize("most", [2, 3, 8, 16])
+def test_tiny_pictures_get_one_thread_where_more_are_slower(most):
+    """It is found within some ten thousand samples, and further trials become rare."""
+    threads = UsefulThreads(most)
+    run_for(threads, 16_000, lambda count: 60e-6 * (1 + count / 4))
+    assert threads.count == 1
+    later = run_for(threads, 400_000, lambda count: 60e-6 * (1 + count / 4))
+    assert 0 < sum(count > 1 for count in later) < 0.05 * len(later)  # it goes on looking
+
+
+@pytest.mark.parametrize("most", [2, 3, 8, 16])
+def test_small_pictures_keep_all_threads_where_they_are_faster(most):
+    """Fewer are tried, and given up."""
+    threads = UsefulThreads(most)
+    counts = run_for(threads, 400_000, lambda count: 300e-6 / count, computing=300e-6)
+    assert counts[-1] == most
+    assert 0 < sum(count < most for count in counts) < 0.05 * len(counts)
+
+
+def test_other_data_changes_its_mind():
+    """Tiny pictures, then photographs, then tiny pictures again, all in one epoch."""
+    threads = UsefulThreads(8)
+    run_for(threads, 30_000, lambda count: 60e-6 * (1 + count / 4))
+    assert threads.count == 1
+    run_for(threads, 160, lambda count: 2e-3 / count, computing=2e-3)
+    assert threads.count == 8
+    run_for(threads, 30_000, lambda count: 60e-6 * (1 + count / 4))
+    assert threads.count == 1
+    # Somewhat larger ones, still too small for every thread to be worth while without a trial.
+    run_for(threads, 8_000, lambda count: 500e-6 / count, computing=500e-6)
+    assert threads.count == 8
+
+
+def test_what_began_before_a_change_is_not_measured():
+    """Runs of the number of threads before would make the trial look like it."""
+    threads = UsefulThreads(2)
+    while threads.count == 2:
+        threads.ran(16, 16 * 100e-6, 16 * 2 * 100e-6, 2)
+    for _ in range(1000):
+        threads.ran(16, 16 * 100e-6, 16 * 1e-3, 2)
+    assert threads.count == 1
 
 
 @pytest.mark.parametrize("in_runs", [True, False])

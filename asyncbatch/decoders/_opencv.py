@@ -36,7 +36,7 @@ def decode_by_opencv(data: bytes, colour: str, flags: int = 0) -> Array:
         raise PictureError(f"damaged or cut off: OpenCV says {str(refusal).strip()!r}") from None
     if image is None:
         raise PictureError("damaged or cut off: OpenCV cannot decode it")
-    return image.reshape(*image.shape[:2], -1)  # OpenCV has no axis for a single channel
+    return image if image.ndim == 3 else image[..., None]  # OpenCV has no axis for a single channel
 
 
 def resize(image: Array, size: tuple[int, ...], interpolation: str, out: Array | None = None) -> Array:

@@ -11,14 +11,18 @@ __all__ = ["read_png_header", "still_png"]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _ANIMATION = (b"acTL", b"fcTL", b"fdAT")
+_HEADER = b"\0\0\0\rIHDR"  # how the first chunk begins, of 13 bytes
+_SECOND = len(_SIGNATURE) + 25  # where the next one begins
+_NO_PICTURE = "damaged: the PNG has no whole picture in it"
 _CHUNK = struct.Struct(">I4s")  # length of the payload, kind
+_SIZE = struct.Struct(">II")
 
 
 def read_png_header(data: bytes) -> Header:
     """Read the size; and, by the chunks, whether the file is all there."""
     if data[12:16] != b"IHDR":
         raise PictureError("damaged: its first chunk is not IHDR, as a PNG's must be")
-    width, height = struct.unpack_from(">II", data, 16)
+    width, height = _SIZE.unpack_from(data, 16)
     if data.endswith(b"IEND\xaeB`\x82"):
         return Header(height, width)
     # Either more bytes follow the last chunk, or it is missing: then the one that comes last goes beyond the end.
@@ -37,9 +41,13 @@ def still_png(data: bytes) -> bytes:
     Raises:
         PictureError: A chunk goes beyond the end of the file, or there is no picture.
     """
+    if data.startswith(_HEADER, len(_SIGNATURE)) and data.startswith(b"IDAT", _SECOND + 4):  # as in most
+        if _SECOND + 12 + int.from_bytes(data[_SECOND : _SECOND + 4]) > len(data):
+            raise PictureError(_NO_PICTURE)
+        return data
     for kind, _, stop in _chunks(data):
         if kind == b"IEND" or stop > len(data):
-            raise PictureError("damaged: the PNG has no whole picture in it")
+            raise PictureError(_NO_PICTURE)
         if kind == b"IDAT":
             return data
         if kind in _ANIMATION:

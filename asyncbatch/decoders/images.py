@@ -196,7 +196,7 @@ class ImageDecoder:
                 return out
             target = scratch("resized", (*size, image.shape[2])) if image.dtype == np.uint8 else None
             image = resize(image, size, self.interpolation, target)
-        if image.dtype == np.uint8:
+        if image.dtype == np.uint8 and not self._stored_as_decoded:
             self._numbers.write(image, out)
         else:
             np.copyto(out, image if self.layout == "nhwc" else image.transpose(2, 0, 1), casting="same_kind")

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 __all__ = ["Gate"]
 
-# Seconds. It opens when a quarter of the reads come within this: page cache takes 20 µs for a photograph, a local disk
+# Seconds. It opens when a tenth of the reads come within this: page cache takes 20 µs for a photograph, a local disk
 # 100 and more, which is worth overlapping with decoding. Not when the mean does, since threads that read ahead wait for
 # a core or for the interpreter, for milliseconds at times; what the storage takes shows in those that had not to.
 _AT_ONCE = 80e-6
 
-# It shuts when the mean comes to the first, or more than a tenth are as slow as the second: some files may be cached
-# here, and others not. That a reading thread has to wait for milliseconds is rarer.
+# It shuts when all but a tenth take the first, or a tenth the second: some files may be cached here, and others not.
+# The mean says nothing here either, and that a reading thread has to wait for so long is rarer.
 _TOO_SLOW, _SLOW = 200e-6, 0.002
 
 # Reads that are looked at. Before it opens again, the number is doubled each time that it had to be shut.
@@ -34,9 +34,14 @@ class Gate:
         self._unjudged = 0
         self._recent: deque[float] = deque(maxlen=_REMEMBERED)
 
-    def landed(self, times: Sequence[float]) -> None:
-        """Hear how long reads took that went well, in seconds."""
-        self._recent.extend([min(seconds, _SLOW) for seconds in times])
+    def landed(self, times: Sequence[float], *, directly: bool) -> None:
+        """Hear how long reads took that went well, in seconds, and whether they were read directly.
+
+        While it is open those that were read ahead say nothing: they had begun before, and waited for one another.
+        """
+        if self.is_open and not directly:
+            return
+        self._recent.extend(times)
         self._unjudged += len(times)
         if self._unjudged >= _REMEMBERED // 4:
             self._seen += self._unjudged
@@ -51,10 +56,12 @@ class Gate:
         self._seen = 0
 
     def _judge(self) -> None:
+        ranked = sorted(self._recent)
+        fast, slow = ranked[len(ranked) // 10], ranked[-1 - len(ranked) // 10]
         if self.is_open:
-            if sum(self._recent) > _TOO_SLOW * len(self._recent):
+            if fast > _TOO_SLOW or slow > _SLOW:
                 self.shut()
-        elif sorted(self._recent)[len(self._recent) // 4] > _AT_ONCE:
+        elif fast > _AT_ONCE:
             self._seen = 0
         elif self._seen >= self._needed:
             self.is_open = True

@@ -36,6 +36,7 @@ class Run(Hop):
         on_left: Called on the event loop with what was not used up.
         on_done: Called on it when the run has ended by itself, before that.
         batch: Whatever the caller wants to know the run by.
+        threads: How many carry out runs like this one at once.
 
     Attributes:
         lane: Which of the runs under way together it is, counted from 0.
@@ -47,12 +48,13 @@ class Run(Hop):
         size: Their bytes.
         times: How long each took to read, in seconds.
         use_seconds: How long using them up took.
-        cpu_seconds: How much of all that this thread was computing.
+        seconds: How long all of it took, if it came to its end.
+        cpu_seconds: How much of that this thread was computing.
     """
 
     __slots__ = (
         "batch", "borrow", "borrowed", "count", "cpu_seconds", "give_back", "is_well", "lane", "on_done", "on_left",
-        "place", "size", "troubles", "use", "use_seconds",
+        "place", "seconds", "size", "threads", "troubles", "use", "use_seconds",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +68,7 @@ class Run(Hop):
         on_left: Callable[[Run, list[Left]], None],
         on_done: Callable[[Run], None],
         batch: Any,
+        threads: int,
         max_size: int,
         devices: Mapping[int, str],
     ) -> None:
@@ -77,12 +80,13 @@ class Run(Hop):
         self.on_left = on_left
         self.on_done = on_done
         self.batch = batch
+        self.threads = threads
         self.lane = 0
         self.place = -1
         self.borrowed = 0
         self.count = 0
         self.size = 0
-        self.use_seconds = self.cpu_seconds = 0.0
+        self.use_seconds = self.seconds = self.cpu_seconds = 0.0
         self.troubles: list[Left] = []
 
     def claim(self, size: int) -> bool:
@@ -99,14 +103,19 @@ class Run(Hop):
             lock: Held whenever it becomes this thread's or the event loop's business what happens to a sample.
         """
         self.thread = threading.current_thread()
-        cpu = thread_time()
+        cpu, began = thread_time(), perf_counter()
         for place, sample in enumerate(self.parts):
+            with lock:
+                if self.given_up:
+                    return
+                self.place, self.began = place, monotonic()
+                self.moved = self.began
             start = perf_counter()
-            if not self._goes_on(lock, place, monotonic()):
-                return
             outcome = self.result(sample, self)
             stop = perf_counter()
-            goes_on = self._goes_on(lock, place, None)
+            with lock:
+                goes_on = not self.given_up
+                self.moved = None
             if goes_on:
                 self.count += 1
                 self.times.append(stop - start)
@@ -120,16 +129,7 @@ class Run(Hop):
             self.use_seconds += perf_counter() - stop
             if stop - start > _SLOW:
                 break
-        self.cpu_seconds = thread_time() - cpu
-
-    def _goes_on(self, lock: threading.Lock, place: int, moved: float | None) -> bool:
-        """Say where it is; False if it was given up."""
-        with lock:
-            if self.given_up:
-                return False
-            self.place, self.moved = place, moved
-            self.began = moved or self.began
-            return True
+        self.cpu_seconds, self.seconds = thread_time() - cpu, perf_counter() - began
 
     def left(self) -> list[Left]:
         """Return what was not used up so far, and is nobody's business; with the lock."""

@@ -125,9 +125,9 @@ class Storage:
         """Have something read in its turn; its answer fails with what the read failed with."""
         self._queue.put(ask)
 
-    def run(self, run: Run, threads: int) -> None:
-        """Have a run carried out in its turn, by one of so many threads."""
-        self._queue.direct.limit = threads
+    def run(self, run: Run) -> None:
+        """Have a run carried out in its turn, by one of as many threads as it says."""
+        self._queue.direct.limit = run.threads
         self._queue.direct.put(run)
         self._watch.began()
 
@@ -170,7 +170,7 @@ class Storage:
             self.latencies.add(seconds)
             self.tuner.landed(seconds, flight.generation, is_the_limit=self._queue.others_wait and self._wants_more())
             self._counters.concurrency = self.tuner.limit
-            self.gate.landed(flight.times)
+            self.gate.landed(flight.times, directly=False)
         for part, result in zip(flight.parts, flight.results, strict=False):
             self._answered(part, result if isinstance(result, Exception) else None)
         self._watch.landed()
@@ -178,7 +178,7 @@ class Storage:
     def _ran(self, run: Run) -> None:
         if run.count:
             self.latencies.add(sum(run.times) / run.count)
-            self.gate.landed(run.times)
+            self.gate.landed(run.times, directly=True)
         if run.count > len(run.troubles):
             self._answered(run.parts[0], None)
         for place, what in run.troubles:

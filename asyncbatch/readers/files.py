@@ -212,9 +212,9 @@ class OpenFileReader:
         storage = self._replicas.preferred
         run = Run(
             samples, use, is_well=storage.identities.check, borrow=borrow, give_back=give_back, on_left=on_left,
-            on_done=on_done, batch=batch, max_size=self._policy.max_size, devices=storage.devices,
+            on_done=on_done, batch=batch, threads=threads, max_size=self._policy.max_size, devices=storage.devices,
         )  # fmt: skip
-        storage.run(run, threads)
+        storage.run(run)
 
     def go_on(self, sample: Sample, room: Room, first: Outcome | BaseException) -> GoOn:
         """Return what is left to do for a sample of which the storage has told something already."""
