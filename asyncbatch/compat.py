@@ -64,4 +64,5 @@ def train_data(
         return
     decoder = ImageDecoder((height, width), channels="bgr", dtype="float64", scale=1 / 255, draft=False)
     # A float64 batch is large, 39 MB for 32 pictures of 224×224: two ahead cover the jitter at half the memory.
-    yield from Loader(source, batch_size=batch_size, decoder=decoder, drop_last=True, prefetch=2)
+    loader = Loader(source, batch_size=batch_size, decoder=decoder, drop_last=True, prefetch=2)
+    yield from map(tuple, loader)  # and nothing more: of a generator, Keras takes no batch that is more than a tuple

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from asyncbatch._arguments import Size, require_flag, require_whole
+from asyncbatch._bar import BarIterator
 from asyncbatch._choices import check_batch_fits, choose_decoder, choose_hooks, choose_read_ahead, choose_reader
 from asyncbatch._engine import Engine
 from asyncbatch._errors import LoaderClosed
@@ -24,6 +25,7 @@ from asyncbatch.on_error import OnError, require_on_error
 from asyncbatch.sampling import Plan, SamplerLike, Sequential, Shuffle, as_sampler, order_of
 from asyncbatch.sources import as_source
 from asyncbatch.stats import Counters, Stats
+from asyncbatch.trace import Trace
 
 __all__ = ["Loader"]
 
@@ -69,6 +71,7 @@ class Loader:
 
     Attributes:
         source: The `Source` that batches are made of.
+        decoder: What makes rows of bytes, such as an `ImageDecoder`; None for rows in memory as they are.
 
     Raises:
         ConfigError: An argument cannot be used.
@@ -101,7 +104,7 @@ class Loader:
         shuffle = require_flag("shuffle", shuffle, default=False)
         drop_last = require_flag("drop_last", drop_last, default=False)
         in_order = require_flag("in_order", in_order, default=True)
-        hooks = choose_hooks(hooks)
+        self._hooks: list[Hook] = list(choose_hooks(hooks))  # those that come later are told of what is under way
         threads = usable_cores()
         if not isinstance(decode_threads, str) or decode_threads != "auto":
             threads = require_whole("decode_threads", decode_threads, least=1, example=2)
@@ -122,9 +125,10 @@ class Loader:
             read_ahead=choose_read_ahead(read_ahead),
             in_order=in_order,
             on_error=require_on_error(on_error),
-            hooks=hooks,
+            hooks=self._hooks,
         )
-        check_batch_fits(self._stages.decoder, batch_size)
+        self.decoder = self._stages.decoder
+        check_batch_fits(self.decoder, batch_size)
         self._counters = Counters()
         self._next_epoch = 0
         self._progress = Progress(self._stages.plan.steps)  # of the latest iteration
@@ -184,6 +188,25 @@ class Loader:
             raise
         return iterator
 
+    def progress(self, n: int | None = 1) -> BarIterator:
+        """Return what `epochs` does, with a bar for each epoch: how far, img/s, and the share of time spent waiting.
+
+        It shows in terminals and notebooks, and nothing elsewhere. It needs tqdm, `pip install 'asyncbatch[cli]'`.
+        """
+        return BarIterator(self.epochs(n), self._stages.plan.samples, self._counters)
+
+    def trace(self, path: str | os.PathLike[str]) -> Trace:
+        """Record what the loader does from now on; written when the `Trace`, or the loader, is closed.
+
+        `with loader.trace("trace.json"): …`, and https://ui.perfetto.dev or `chrome://tracing` show it.
+
+        Args:
+            path: The JSON file. A million spans, some hundred thousand pictures, are kept.
+        """
+        trace = Trace(path, self._hooks.remove)
+        self._hooks.append(trace)
+        return trace
+
     def set_epoch(self, epoch: int) -> None:
         """Make `epoch` the number of the next iteration's first epoch, whatever is delivered before it begins.
 
@@ -229,6 +252,8 @@ class Loader:
         """End all background work; iterating is an error from now on. Closing again does nothing."""
         self._closed = True
         self._replace_current(None, "the loader was closed", wait=True)
+        for trace in [hook for hook in self._hooks if isinstance(hook, Trace)]:
+            trace.close()
 
     async def aclose(self) -> None:
         """Do what `close` does, without blocking the event loop."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import data, machine
+from bench.drawing import draw
 from bench.report import report
 from bench.runner import run_suite
 from bench.suites import SUITES
@@ -28,7 +29,9 @@ def main() -> None:
         out = args.out or RESULTS / f"{name}.json"
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        print(report(result), f"\nwritten to {out}\n")
+        picture = out.with_suffix(".png")
+        drawn = f", drawn in {picture}" if draw(result, picture) else ""
+        print(report(result), f"\nwritten to {out}{drawn}\n")
 
 
 def run(name: str, root: Path, args: argparse.Namespace) -> dict[str, Any]:

@@ -49,6 +49,15 @@ def test_commands_know_public_names_only():
         assert imported(path) <= public, path.name
 
 
+def test_adapters_know_public_names_only():
+    """They could be anybody's, and what anybody needs for one is public."""
+    public = {*asyncbatch.__all__, "adapters"}
+    paths = sorted((PACKAGE / "adapters").glob("*.py"))
+    assert len(paths) > 4
+    for path in paths:
+        assert imported(path) <= public, path.name
+
+
 def test_only_the_pipeline_knows_reading_and_decoding():
     """Stages meet in one place: the assembly and the hand-off know neither sources nor readers."""
     assert imported(PACKAGE / "_handoff.py") <= LEAVES | {"_progress"}
@@ -74,7 +83,18 @@ def test_core_imports_no_extra():
     script = "import sys, asyncbatch; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     names = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert "numpy" in names
-    extras = {"torch", "jax", "keras", "matplotlib", "tqdm", "albumentations", "torchvision", "PIL", "psutil"}
+    extras = {
+        "torch",
+        "jax",
+        "keras",
+        "prometheus_client",
+        "matplotlib",
+        "tqdm",
+        "albumentations",
+        "torchvision",
+        "PIL",
+        "psutil",
+    }
     assert not extras & set(names)
     assert "asyncbatch.cli" not in names
 

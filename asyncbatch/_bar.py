@@ -1,0 +1,84 @@
+"""A progress bar an epoch, with how much of the time the caller waited."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from asyncbatch._iterator import BatchIterator
+from asyncbatch._types import Batch
+from asyncbatch.stats import Counters
+
+__all__ = ["BarIterator"]
+
+
+class BarIterator:
+    """Hands on the batches of an iterator, and shows a bar where there is a terminal or a notebook.
+
+    Args:
+        batches: The iterator.
+        samples: Samples an epoch.
+        counters: What the loader did.
+
+    Raises:
+        ImportError: tqdm is not installed.
+    """
+
+    def __init__(self, batches: BatchIterator, samples: int, counters: Counters) -> None:
+        try:
+            from tqdm.auto import tqdm  # noqa: PLC0415 - an extra
+        except ImportError as error:
+            raise ImportError("a progress bar needs tqdm: pip install 'asyncbatch[cli]'", name="tqdm") from error
+        # Without its monitor: a thread, and nobody would end it.
+        self._make = type("Bar", (tqdm,), {"monitor_interval": 0})
+        self._batches = batches
+        self._samples = samples
+        self._counters = counters
+        self._bar: Any = None
+        self._epoch = -1
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Batch:
+        try:
+            batch = next(self._batches)
+        except BaseException:
+            self._end()
+            raise
+        self._show(batch)
+        return batch
+
+    async def __anext__(self) -> Batch:
+        try:
+            batch = await anext(self._batches)
+        except BaseException:
+            self._end()
+            raise
+        self._show(batch)
+        return batch
+
+    def close(self) -> None:
+        """End the bar, and the background work of this iteration."""
+        self._end()
+        self._batches.close()
+
+    def _show(self, batch: Batch) -> None:
+        if self._bar is None or batch.epoch != self._epoch:  # a new one, too, after an `anext` that was cancelled
+            self._end()
+            self._epoch = batch.epoch
+            # disable=None: nothing where the output is no terminal, such as a log; a notebook counts as one.
+            self._bar = self._make(total=self._samples, desc=f"epoch {batch.epoch}", unit="img", disable=None)
+            self._waited, self._busy = self._counters.wait_seconds, self._counters.compute_seconds
+        waited = self._counters.wait_seconds - self._waited
+        busy = self._counters.compute_seconds - self._busy
+        if waited + busy > 0:
+            self._bar.set_postfix_str(f"waiting {waited / (waited + busy):.0%}", refresh=False)
+        self._bar.update(len(batch.indices))
+
+    def _end(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -1,0 +1,110 @@
+"""A loader's statistics for Prometheus: `pip install 'asyncbatch[metrics]'`."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+from asyncbatch import ConfigError, Loader, Stats
+from asyncbatch.adapters._missing import missing
+
+try:
+    from prometheus_client import REGISTRY, CollectorRegistry
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+except ImportError as error:
+    raise missing("prometheus_client", "pip install 'asyncbatch[metrics]'", error) from error
+
+__all__ = ["LoaderMetrics"]
+
+_NOW = ("lost_threads", "concurrency")  # what goes up and down; everything else only grows
+
+_HELP = {
+    "batches": "Batches delivered to the caller",
+    "samples": "Samples delivered to the caller",
+    "bytes_read": "Bytes that came from storage",
+    "read_seconds": "Time that the reads took, summed over all that were under way at once",
+    "decode_seconds": "Time that decoding took, summed over the threads",
+    "wait_seconds": "Time that the caller waited for batches",
+    "compute_seconds": "Time that the caller was busy between batches",
+    "retries": "Reads tried again after an error that may pass",
+    "timeouts": "Reads given up because they were past their deadline",
+    "hedges": "Reads asked of a second replica because the first was slow",
+    "lost_threads": "Threads stuck in a read that was given up, now",
+    "concurrency": "Reads that may be under way at once, now",
+    "skipped": "Samples left out by on_error=Skip",
+    "replaced": "Samples that a stand-in took the place of by on_error=Replace",
+}
+
+
+class LoaderMetrics:
+    """Exports `Loader.stats()` at every scrape; nothing is done between them.
+
+    The metrics are `asyncbatch_NAME_total` for what only grows, such as `asyncbatch_wait_seconds_total`, and
+    `asyncbatch_concurrency` and `asyncbatch_lost_threads`, each with a label `loader`. The share of time spent waiting:
+    `rate(asyncbatch_wait_seconds_total[5m])`.
+
+    Args:
+        loader: Whose. It is not kept alive; once it is gone nothing is exported.
+        name: The value of the label, such as "train".
+        registry: Where it is registered. Default: the one that `prometheus_client.start_http_server` serves.
+
+    Raises:
+        ConfigError: What was given is no loader.
+    """
+
+    def __init__(self, loader: Loader, name: str = "train", registry: CollectorRegistry = REGISTRY) -> None:
+        if not isinstance(loader, Loader):
+            raise ConfigError(f"loader must be an asyncbatch.Loader, got {loader!r}; write LoaderMetrics(ab.Loader(…))")
+        self._loader = weakref.ref(loader)
+        self._name = name
+        self._registry = registry
+        _shared(registry).add(self)
+
+    def close(self) -> None:
+        """Export nothing any more."""
+        _shared(self._registry).remove(self)
+
+    def read(self) -> tuple[str, Stats] | None:
+        """Return the label and the statistics now; None if the loader is gone."""
+        loader = self._loader()
+        return None if loader is None else (self._name, loader.stats())
+
+
+class _Collector:
+    """Collects for all loaders of a registry, since each metric may be there only once."""
+
+    def __init__(self) -> None:
+        self._loaders: list[LoaderMetrics] = []
+
+    def add(self, metrics: LoaderMetrics) -> None:
+        self._loaders = [one for one in self._loaders if one.read() is not None] + [metrics]
+
+    def remove(self, metrics: LoaderMetrics) -> None:
+        self._loaders = [one for one in self._loaders if one is not metrics]
+
+    def describe(self) -> Iterator[Any]:
+        return iter(())
+
+    def collect(self) -> Iterator[Any]:
+        read = [found for one in self._loaders if (found := one.read()) is not None]
+        for field in fields(Stats):
+            if field.name not in _HELP:
+                continue  # the errors themselves
+            kind = GaugeMetricFamily if field.name in _NOW else CounterMetricFamily
+            family = kind(f"asyncbatch_{field.name}", _HELP[field.name], labels=["loader"])
+            for name, stats in read:
+                family.add_metric([name], getattr(stats, field.name))
+            yield family
+
+
+_collectors: weakref.WeakKeyDictionary[CollectorRegistry, _Collector] = weakref.WeakKeyDictionary()
+
+
+def _shared(registry: CollectorRegistry) -> _Collector:
+    collector = _collectors.get(registry)
+    if collector is None:
+        collector = _collectors[registry] = _Collector()
+        registry.register(collector)
+    return collector

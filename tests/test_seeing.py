@@ -1,0 +1,181 @@
+"""Seeing what happens: the trace that Perfetto opens, and the progress bar."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import termios
+import textwrap
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from coloured import write_coloured
+
+import asyncbatch as ab
+from asyncbatch import trace
+
+COUNT, BATCH, STEPS = 40, 8, 5
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return write_coloured(tmp_path_factory.mktemp("coloured"), COUNT)
+
+
+def make_loader(pictures, **options):
+    return ab.Loader(pictures, batch_size=BATCH, image_size=24, **options)
+
+
+def traced(pictures, path, epochs=1):
+    with make_loader(pictures) as loader, loader.trace(path):
+        start = time.perf_counter()
+        for _ in loader.epochs(epochs):
+            time.sleep(0.002)
+        return time.perf_counter() - start
+
+
+def events(path):
+    document = json.loads(path.read_text("utf-8"))
+    assert document["displayTimeUnit"] == "ms"
+    return document["traceEvents"]
+
+
+# -- the trace ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_piece_of_work_is_in_the_trace(pictures, tmp_path):
+    """A read and a decoding of each sample, a wait for each batch, and each batch from its first read to delivery."""
+    traced(pictures, tmp_path / "trace.json", epochs=2)
+    found = events(tmp_path / "trace.json")
+    work = [event for event in found if event["ph"] == "X"]
+    counts = {stage: sum(event["name"] == stage for event in work) for stage in ("read", "decode", "wait", "compute")}
+    assert counts["read"] == 2 * COUNT
+    assert 2 * STEPS <= counts["decode"] <= 2 * COUNT  # a span may be that of a group
+    assert counts["wait"] == 2 * STEPS
+    assert counts["compute"] == 2 * STEPS - 1  # between two batches each
+    begins, ends = ([event for event in found if event["ph"] == phase] for phase in "be")
+    assert [event["name"] for event in begins] == [f"batch {epoch}:{step}" for epoch in (0, 1) for step in range(STEPS)]
+    assert [event["id"] for event in begins] == [event["id"] for event in ends]
+    assert all(begin["ts"] < end["ts"] for begin, end in zip(begins, ends, strict=True))
+
+
+def test_the_callers_spans_add_up_to_the_wall_time(pictures, tmp_path):
+    """Waiting and computing take turns, without a gap that anybody would see."""
+    wall = traced(pictures, tmp_path / "trace.json", epochs=4)
+    mine = [event for event in events(tmp_path / "trace.json") if event["name"] in ("wait", "compute")]
+    mine.sort(key=lambda event: event["ts"])
+    assert [event["name"] for event in mine] == ["wait", "compute"] * (4 * STEPS - 1) + ["wait"]
+    # What it does not have is the making of the iterator, and what the caller does after the last batch.
+    assert 0.8 * wall < sum(event["dur"] for event in mine) / 1e6 <= wall
+    for before, after in pairwise(mine):
+        assert before["ts"] + before["dur"] <= after["ts"] + 1
+        assert after["ts"] - before["ts"] - before["dur"] < 1e6 * 0.1 * wall
+
+
+def test_spans_of_one_track_do_not_overlap(pictures, tmp_path):
+    """Or viewers would draw them as if one had called the other."""
+    traced(pictures, tmp_path / "trace.json")
+    tracks = {}
+    for event in events(tmp_path / "trace.json"):
+        if event["ph"] == "X":
+            tracks.setdefault((event["pid"], event["tid"]), []).append(event)
+    assert len({process for process, _ in tracks}) == 3  # the caller, decoding, reading
+    for found in tracks.values():
+        found.sort(key=lambda event: event["ts"])
+        assert all(one["ts"] + one["dur"] <= other["ts"] + 1 for one, other in pairwise(found))
+
+
+def test_a_trace_begins_and_ends_when_it_is_told_to(pictures, tmp_path):
+    """In the middle of an iteration, too; and closing the loader writes what is still open."""
+    loader = make_loader(pictures)
+    batches = loader.epochs(2)
+    next(batches)
+    with loader.trace(tmp_path / "part.json") as part:
+        next(batches)
+        assert not (tmp_path / "part.json").exists()
+    seen = len(part.spans)
+    other = loader.trace(tmp_path / "rest.json")
+    list(batches)
+    assert len(part.spans) == seen
+    loader.close()
+    assert {event["name"] for event in events(tmp_path / "part.json") if event["ph"] == "X"} >= {"wait"}
+    assert sum(event["name"] == "wait" for event in events(tmp_path / "rest.json")) == 2 * STEPS - 2
+    written = (tmp_path / "rest.json").read_bytes()
+    other.close()
+    assert (tmp_path / "rest.json").read_bytes() == written
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["part.json", "rest.json"]  # and nothing beside it
+
+
+def test_a_trace_that_is_too_long_says_so(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(trace, "_MOST", 10)
+    traced(pictures, tmp_path / "trace.json")
+    document = json.loads((tmp_path / "trace.json").read_text("utf-8"))
+    assert sum(event["ph"] == "X" for event in document["traceEvents"]) == 10
+    assert document["otherData"]["left out"] > 50
+
+
+def test_a_trace_that_cannot_be_written(pictures, tmp_path):
+    """The error says where; nothing is half written, and the loader goes on."""
+    with make_loader(pictures) as loader:
+        with pytest.raises(OSError, match="missing"), loader.trace(tmp_path / "missing" / "trace.json"):
+            next(iter(loader))
+        assert len(list(loader)) == STEPS
+
+
+# -- the bar -----------------------------------------------------------------------------------------------------------
+
+BAR = """
+    import sys, asyncio, asyncbatch as ab
+    loader = ab.Loader(sys.argv[1], batch_size=8, image_size=24)
+    if sys.argv[2] == "for":
+        print(sum(len(images) for images, labels in loader.progress(2)))
+    else:
+        async def main():
+            return sum([len(images) async for images, labels in loader.progress(2)])
+        print(asyncio.run(main()))
+"""
+
+
+@pytest.mark.parametrize("way", ["for", "async for"])
+def test_a_bar_in_a_terminal(pictures, way):
+    """A bar an epoch with img/s and the share of waiting; a terminal is a terminal, so this has a real one."""
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (24, 120))
+    command = [sys.executable, "-c", textwrap.dedent(BAR), str(pictures), way]
+    environment = {**os.environ, "PYTHONPATH": str(Path(ab.__file__).parents[1]), "TQDM_MININTERVAL": "0"}
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=slave, text=True, timeout=60, check=True, env=environment
+    )
+    os.close(slave)
+    shown = os.read(master, 100_000).decode()
+    os.close(master)
+    assert done.stdout == "80\n"
+    for epoch in (0, 1):
+        assert f"epoch {epoch}: 100%" in shown
+    assert "40/40" in shown
+    assert "img/s" in shown
+    assert "waiting " in shown
+
+
+def test_no_bar_in_a_log(pictures, capsys):
+    """Nothing is printed where nobody watches."""
+    with make_loader(pictures) as loader:
+        assert [batch.step for batch in loader.progress()] == list(range(STEPS))
+        batches = loader.progress(None)
+        next(batches)
+        batches.close()
+        with pytest.raises((StopIteration, ab.LoaderClosed)):
+            next(batches)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_bar_without_tqdm(pictures, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    with make_loader(pictures) as loader, pytest.raises(ImportError, match=r"pip install 'asyncbatch\[cli\]'"):
+        loader.progress()
