@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +33,7 @@ class _Place:
     epoch: int | None = None
 
 
-class LoaderElsewhere(Generic[T]):
+class LoaderElsewhere(ABC, Generic[T]):
     """A loader that makes something of each batch, ahead of the caller if that takes time.
 
     Args:
@@ -53,13 +54,13 @@ class LoaderElsewhere(Generic[T]):
         self._place: _Place | None = None
         self._current: weakref.ref[_Ahead] | None = None
 
+    @abstractmethod
     def _make(self, batch: Batch) -> T:
         """Make something of a batch; in the thread, if there is one."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _hand_over(self, made: T) -> Batch:
         """Return it to the caller, in the caller's thread."""
-        raise NotImplementedError
 
     def __len__(self) -> int:
         """Batches an epoch."""

@@ -166,7 +166,8 @@ def _usable(device: Any) -> torch.device:
         return torch.empty(0, device=wanted).device  # with its number, which is this thread's and not that of others
     except (RuntimeError, AssertionError, NotImplementedError):
         warnings.warn(
-            f"device={str(wanted)!r}: PyTorch {torch.__version__} finds none on this machine, so batches stay in memory",  # noqa: E501
+            f"device={str(wanted)!r}: PyTorch {torch.__version__} finds none on this machine, "
+            "so batches stay in memory",
             stacklevel=3,
         )
         return torch.device("cpu")

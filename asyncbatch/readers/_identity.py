@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from mmap import mmap
-
 from asyncbatch._errors import FileChanged
-from asyncbatch.readers._whole import Content
+from asyncbatch.readers._whole import Content, own_pages
 
 __all__ = ["Identities"]
 
@@ -63,4 +61,4 @@ class Identities:
 
 
 def _zeros() -> memoryview[int]:
-    return memoryview(mmap(-1, 8 * _SLOTS)).cast("q")
+    return memoryview(own_pages(8 * _SLOTS)).cast("q")

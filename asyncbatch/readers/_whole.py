@@ -26,7 +26,7 @@ from asyncbatch.readers._fates import ChangedWhileRead
 if sys.platform != "win32":
     from mmap import MAP_ANONYMOUS, MAP_PRIVATE
 
-__all__ = ["Claimant", "Content", "Hop", "Outcome", "Part", "PutOff", "Readable", "Room", "read_file"]
+__all__ = ["Claimant", "Content", "Hop", "Outcome", "Part", "PutOff", "Readable", "Room", "own_pages", "read_file"]
 
 # Without O_NONBLOCK, opening a FIFO waits for a writer that may never come. Neither flag exists on Windows, which
 # needs O_BINARY instead to leave line ends alone.
@@ -252,7 +252,7 @@ def _read_exactly(descriptor: int, wanted: int, hop: Hop | None) -> tuple[bytes 
 
 
 def _read_large(descriptor: int, wanted: int, hop: Hop | None) -> tuple[mmap, int]:
-    memory = mmap(-1, wanted, **_PRIVATE)
+    memory = own_pages(wanted)
     got = 0
     with FileIO(descriptor, closefd=False) as file, memoryview(memory) as view:
         while got < wanted and not (hop is not None and hop.given_up):
@@ -264,6 +264,11 @@ def _read_large(descriptor: int, wanted: int, hop: Hop | None) -> tuple[mmap, in
             if hop is not None:
                 hop.moved = monotonic()
     return memory, got
+
+
+def own_pages(size: int) -> mmap:
+    """Return zeroed memory that the system gives out as it is used, that no fork shares, and that is free at once."""
+    return mmap(-1, size, **_PRIVATE)
 
 
 def _mount_is_gone(path: str, devices: Mapping[int, str]) -> OSError | None:
