@@ -14,7 +14,6 @@ from typing import Any
 
 from asyncbatch._assembly import Assembly
 from asyncbatch._stages import Stages
-from asyncbatch._useful_threads import UsefulThreads
 from asyncbatch._window import ReadAheadWindow
 from asyncbatch.readers._run import Left, Run
 from asyncbatch.readers.files import OpenFileReader
@@ -48,7 +47,7 @@ class Runs:
         on_left: Callable[[Assembly, int, Any], None],
     ) -> None:
         self._reader = reader
-        self._threads = UsefulThreads(stages.decode_threads)
+        self._threads = stages.useful_threads
         self._counters = counters
         self._window = window
         self._use = use

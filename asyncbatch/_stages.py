@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from asyncbatch._types import Array, Decoder, Hook, Indices, Reader, ReaderFactory, Source
+from asyncbatch._useful_threads import UsefulThreads
 from asyncbatch.on_error import OnError
 from asyncbatch.sampling import Plan
 
@@ -24,6 +25,7 @@ class Stages:
         take: Indices → rows, of a source in memory.
         decoder: Bytes → row; None for a source in memory whose rows are taken as they are.
         decode_threads: How many samples are decoded at once.
+        useful_threads: How many of them are of use where samples are read and decoded in one go, as far as was found.
         prefetch: How many batches may be open or complete before the caller takes one.
         read_ahead: The budget for bytes that are not decoded yet.
         in_order: Whether batches leave in the order of the plan, or as they complete.
@@ -38,6 +40,7 @@ class Stages:
     take: Callable[[Indices], Array] | None
     decoder: Decoder | None
     decode_threads: int
+    useful_threads: UsefulThreads
     prefetch: int
     read_ahead: int
     in_order: bool

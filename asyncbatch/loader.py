@@ -21,6 +21,7 @@ from asyncbatch._shard import Shard, as_shard
 from asyncbatch._stages import Stages
 from asyncbatch._state import restored, to_state
 from asyncbatch._types import Array, Decoder, Hook, Reader, ReaderFactory, Source
+from asyncbatch._useful_threads import UsefulThreads
 from asyncbatch.on_error import OnError, require_on_error
 from asyncbatch.sampling import Plan, SamplerLike, Sequential, Shuffle, as_sampler, order_of
 from asyncbatch.sources import as_source
@@ -121,6 +122,7 @@ class Loader:
             take=take,
             decoder=choose_decoder(take is not None, image_size, decoder),
             decode_threads=threads,
+            useful_threads=UsefulThreads(threads),
             prefetch=prefetch,
             read_ahead=choose_read_ahead(read_ahead),
             in_order=in_order,

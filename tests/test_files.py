@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import socket
 import threading
 
@@ -284,3 +285,29 @@ async def test_reads_that_hang_hold_up_no_other(tmp_path, monkeypatch):
         assert not any(task.done() for task in late)
         stuck.set()
         assert await asyncio.gather(*late) == [b"late"] * 19
+
+
+async def test_an_iteration_begins_with_what_the_one_before_it_found(tmp_path, monkeypatch):
+    """The number of reads at once is found once for a storage; two iterations at a time share nothing."""
+    (tmp_path / "file").write_bytes(b"x")
+    sample, read_all = ab.Sample(key="k", path=str(tmp_path / "file")), Flight.read
+
+    def slow(flight):
+        read_all(flight)
+        flight.times = [0.03] * len(flight.parts)
+
+    monkeypatch.setattr(Flight, "read", slow)
+    files = ab.FileReader()
+    async with files.open() as reader:
+        assert reader.counters.concurrency == 8
+        await asyncio.gather(*(reader.read(sample) for _ in range(1000)))
+        found = reader.counters.concurrency
+        assert found > 30
+    for _ in range(2):
+        async with files.open() as reader, files.open() as other:
+            assert (reader.counters.concurrency, other.counters.concurrency) == (found, 8)
+            await asyncio.gather(*(reader.read(sample) for _ in range(20)))
+            assert reader.counters.concurrency == found
+            other._replicas.preferred.found = reader._replicas.preferred.found  # the last to end is remembered
+    async with pickle.loads(pickle.dumps(files)).open() as reader:  # noqa: S301 - our own
+        assert reader.counters.concurrency == 8

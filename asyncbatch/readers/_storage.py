@@ -13,14 +13,12 @@ from asyncbatch._mailbox import Mailbox
 from asyncbatch._types import ReadCounters
 from asyncbatch.readers._fates import Fate, ReadTimeout, fate_of
 from asyncbatch.readers._flight import Ask, Flight
-from asyncbatch.readers._gate import Gate
+from asyncbatch.readers._found import Found
 from asyncbatch.readers._health import Health
 from asyncbatch.readers._identity import Identities
-from asyncbatch.readers._latency import Latencies
 from asyncbatch.readers._pool import DaemonThreadPool
 from asyncbatch.readers._queue import ReadQueue
 from asyncbatch.readers._run import Run
-from asyncbatch.readers._tuning import Tuner
 from asyncbatch.readers._watch import Watch
 from asyncbatch.readers._whole import PutOff, Readable
 
@@ -58,6 +56,7 @@ class Storage:
 
     Args:
         root: Where the tree is mounted; empty for files anywhere.
+        found: What was found of it so far.
         policy: How reads are done.
         pool: The threads.
         mailbox: From them to the loop.
@@ -67,16 +66,19 @@ class Storage:
         has_replica: Whether the same tree is to be had elsewhere, so that nothing needs to wait for this one.
 
     Attributes:
-        latencies: How long its reads take.
-        health: Whether it is there.
-        identities: What its files looked like.
+        root: As it was given.
+        found: As it was given, and more.
+        latencies: Of it, how long its reads take.
         tuner: How many reads it is given at once.
         gate: Whether it answers at once.
+        health: Whether it is there.
+        identities: What its files looked like.
     """
 
     def __init__(
         self,
         root: str,
+        found: Found,
         policy: Policy,
         pool: DaemonThreadPool,
         mailbox: Mailbox,
@@ -90,10 +92,9 @@ class Storage:
         self._counters = counters
         self._wants_more = wants_more
         self._policy = policy
-        self.latencies = Latencies()
+        self.found = found
+        self.latencies, self.tuner, self.gate = found.latencies, found.tuner, found.gate
         self.identities = Identities()
-        self.tuner = Tuner(policy.concurrency)
-        self.gate = Gate()
         self._queue = ReadQueue(
             pool,
             self.tuner,

@@ -81,6 +81,10 @@ class Tuner:
     def group(self) -> int:
         return _GROUP if self._is_fast else 1
 
+    def begin_anew(self) -> None:
+        """Hear that another iteration begins: what was found stays, and what is not judged yet is measured again."""
+        self._move(self._target)
+
     def landed(self, seconds: float, generation: int, *, is_the_limit: bool) -> None:
         """Take note of a hop.
 

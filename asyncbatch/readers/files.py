@@ -7,7 +7,7 @@ import errno
 import os
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from mmap import mmap
 from typing import Literal
@@ -18,6 +18,7 @@ from asyncbatch._mailbox import Mailbox
 from asyncbatch._types import ReadCounters, Sample
 from asyncbatch.readers._first_try import FirstTry, GoOn, Tell
 from asyncbatch.readers._flight import Ask
+from asyncbatch.readers._found import Findings
 from asyncbatch.readers._pool import DaemonThreadPool
 from asyncbatch.readers._replicas import Replicas
 from asyncbatch.readers._retrying import read
@@ -43,7 +44,8 @@ class FileReader:
 
     Args:
         concurrency: How many files are read at once. "auto" starts with 8 and finds the number at which the storage
-            gives the most, up to 512, and finds it anew when the storage becomes faster or slower.
+            gives the most, up to 512, and finds it anew when the storage becomes faster or slower. What was
+            found is where the next epoch begins.
         timeout: Seconds a read may take without making progress while the storage answers others; then its thread is
             given up, and the sample fails. "auto" is 8 times the 99th percentile of late reads, and at least 10 s.
         retries: Further tries after an error that may pass. 4, with `backoff`, bridge some 1.5 s.
@@ -67,6 +69,7 @@ class FileReader:
     grace: float = 60.0
     max_size: Size = "256MB"
     roots: Sequence[str | os.PathLike[str]] = ()
+    _findings: Findings = field(default_factory=Findings, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.concurrency != "auto":
@@ -130,12 +133,13 @@ class FileReader:
             on_crash=on_crash,
             has_replica=len(roots) > 1,
         )
-        storages = [make(root) for root in roots]
+        storages = [make(root, self._findings.borrow(root, policy.concurrency)) for root in roots]
         try:
             yield OpenFileReader(storages, policy, counters)
         finally:
             for storage in storages:
                 storage.close()
+                self._findings.give_back(storage.root, storage.found)
             own.clear()  # the pipeline sees to its own
             await pool.aclose(_CLOSE_TIMEOUT)
 
