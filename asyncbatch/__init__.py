@@ -35,7 +35,7 @@ from asyncbatch.decoders import CenterCrop, ImageDecoder, RandomHorizontalFlip, 
 from asyncbatch.loader import Loader
 from asyncbatch.on_error import Replace, Skip
 from asyncbatch.readers import FileReader
-from asyncbatch.stats import Stats
+from asyncbatch.stats import ReadLatency, SlowRead, Stats
 
 __version__ = "0.1.0"
 
@@ -58,6 +58,7 @@ __all__ = [
     "RandomResizedCrop",
     "ReadCounters",
     "ReadError",
+    "ReadLatency",
     "Reader",
     "ReaderFactory",
     "Replace",
@@ -66,6 +67,7 @@ __all__ = [
     "SampleChanged",
     "SampleError",
     "Skip",
+    "SlowRead",
     "Source",
     "SourceError",
     "Span",

@@ -45,6 +45,10 @@ class Assembly:
 
     Attributes:
         seating: Which samples its slots are for, and what failed of them.
+        read_at: When its last bytes came so far, in seconds of `time.perf_counter()`; 0 where none were asked for.
+        reading: The share, 0 to 1, of the time from then on that is reading; above 0 where a thread reads and decodes
+            in one go.
+        complete_at: When it was complete; 0 before.
     """
 
     def __init__(
@@ -58,7 +62,9 @@ class Assembly:
         self.planned = planned
         self.seating = Seating(planned)
         self.is_open = False
-        self.decode_seconds = 0.0
+        self.read_at = 0.0
+        self.reading = 0.0
+        self.complete_at = 0.0
         self._decoder = decoder
         self._memory = memory
         self._seed = seed
@@ -105,7 +111,6 @@ class Assembly:
         """Make a row of a sample's bytes, or record why it could not be made."""
         planned, decoder = self.planned, self._decoder
         assert decoder is not None  # noqa: S101 - without one, rows come by `fill`
-        start = perf_counter()
         out = None if self._images is None else self._images[slot]
         try:
             row = decoder.decode(data, out, (self._seed, planned.epoch, self.seating.occupant(slot)[0]))
@@ -117,7 +122,7 @@ class Assembly:
             complete = self.fail(slot, DecodeError, cause)
             del self, data, out  # see `fail`
             return complete
-        return self._settle(1, perf_counter() - start)
+        return self._settle(1)
 
     def fill(self, take: Callable[[Indices], Array]) -> bool:
         """Fill every slot with rows that are in memory, through the decoder if there is one."""
@@ -170,14 +175,17 @@ class Assembly:
         self._on_failure(self, slot)
         return False
 
-    def _settle(self, slots: int, seconds: float = 0.0) -> bool:
+    def _settle(self, slots: int) -> bool:
         with self._lock:
             self._missing -= slots
-            self.decode_seconds += seconds
             return self._missing == 0
 
     def seal(self) -> None:
         """Do the part of completing a batch that is too slow for the event loop."""
+        self._bring_together()
+        self.complete_at = perf_counter()
+
+    def _bring_together(self) -> None:
         kept = self.seating.kept()
         if self.seating.errors or not kept:
             return

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Self
 
+from asyncbatch._counters import Counters
 from asyncbatch._iterator import BatchIterator
 from asyncbatch._types import Batch
-from asyncbatch.stats import Counters
 
 __all__ = ["BarIterator"]
 

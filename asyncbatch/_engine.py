@@ -15,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import aclosing, suppress
 
+from asyncbatch._counters import Counters
 from asyncbatch._decode_pool import start_threads
 from asyncbatch._errors import AsyncbatchError, LoaderClosed
 from asyncbatch._handoff import Handoff
@@ -22,7 +23,6 @@ from asyncbatch._pipeline import Pipeline
 from asyncbatch._progress import Progress
 from asyncbatch._stages import Stages
 from asyncbatch.decoders.opencv_threads import single_threaded_opencv
-from asyncbatch.stats import Counters
 
 try:
     from uvloop import new_event_loop

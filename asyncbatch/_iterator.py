@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Self
 
+from asyncbatch._counters import Counters
 from asyncbatch._engine import Engine
 from asyncbatch._errors import LoaderClosed
 from asyncbatch._progress import Delivery
 from asyncbatch._types import Batch, Hook, Span
 from asyncbatch.readers._pool import DaemonThreadPool
-from asyncbatch.stats import Counters
 
 __all__ = ["BatchIterator", "in_thread", "on_event_loop"]
 
@@ -116,7 +116,7 @@ class BatchIterator:
             since, epoch, step = self._busy_with
             self._counters.compute_seconds += asked - since
             self._record(Span("compute", since, asked, epoch, step))
-        self._counters.wait_seconds += now - asked
+        self._counters.waited(*delivery.made.causes(asked, now))
         self._record(Span("wait", asked, now, batch.epoch, batch.step))
         self._counters.batches += 1
         self._counters.samples += len(batch.indices)

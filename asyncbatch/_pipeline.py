@@ -22,20 +22,20 @@ from concurrent.futures import Executor
 from typing import Any
 
 from asyncbatch._assembly import Assembly, OnFailure, RowKind
+from asyncbatch._counters import Counters
 from asyncbatch._decoding import Decoding, Done
 from asyncbatch._errors import ReadError
 from asyncbatch._leaving import Leaving
 from asyncbatch._mailbox import Mailbox
 from asyncbatch._memory import BatchMemory
 from asyncbatch._planning import PlannedBatch, StandIn, plan_batches
-from asyncbatch._progress import Delivery, Passed, Progress
+from asyncbatch._progress import Delivery, Made, Passed, Progress
 from asyncbatch._reads import Reads, opened
 from asyncbatch._stages import Stages
 from asyncbatch._stand_ins import StandIns
 from asyncbatch._tally import ErrorTally
 from asyncbatch.on_error import Replace, Skip
 from asyncbatch.readers._pool import DaemonThreadPool
-from asyncbatch.stats import Counters
 
 __all__ = ["Pipeline"]
 
@@ -281,7 +281,7 @@ class Pipeline:
         batch.errors = self._tally.to_report()
         self._counters.replaced += assembly.seating.replaced
         passed, self._passed = self._passed, []
-        return Delivery(batch, tuple(passed))
+        return Delivery(batch, tuple(passed), Made(assembly.read_at, assembly.complete_at, assembly.reading))
 
     def _fail(self, error: BaseException) -> None:
         """End the iteration for an error that is no sample's: a hook's, or a mistake of this library."""

@@ -17,6 +17,7 @@ from time import perf_counter
 from typing import Any
 
 from asyncbatch._assembly import Assembly
+from asyncbatch._counters import Counters
 from asyncbatch._mailbox import Mailbox
 from asyncbatch._runs import Runs, Use
 from asyncbatch._spans import record
@@ -27,7 +28,6 @@ from asyncbatch.readers import FileReader
 from asyncbatch.readers._first_try import GoOn
 from asyncbatch.readers._whole import Content, Outcome
 from asyncbatch.readers.files import OpenFileReader
-from asyncbatch.stats import Counters
 
 __all__ = ["Reads", "opened"]
 
@@ -50,6 +50,7 @@ class _Read:
 
     assembly: Assembly
     slot: int
+    sample: Sample
     room: Room
     lane: int
     start: float
@@ -94,6 +95,7 @@ class Reads:
         # A reader without a queue gets at once as many as it says that it carries out: it may wait for them.
         limit = stages.read_ahead
         self.window = ReadAheadWindow(limit) if queue else ReadAheadWindow(limit, reader.concurrency)
+        counters.window = self.window
         self._lanes: asyncio.LifoQueue[int] = asyncio.LifoQueue()
         for lane in range(queue or reader.concurrency):
             self._lanes.put_nowait(lane)
@@ -119,26 +121,26 @@ class Reads:
     async def ask(self, assembly: Assembly, slot: int, sample: Sample) -> None:
         """Have a sample read for a slot; returns when the read was asked for, not when it is done."""
         room = await self.window.reserve(sample.length, assembly, (assembly.planned.number, slot))
-        self._begin_read(_Read(assembly, slot, room, await self._lanes.get(), perf_counter()), sample)
+        self._begin_read(_Read(assembly, slot, sample, room, await self._lanes.get(), perf_counter()))
 
     def ask_at_once(self, assembly: Assembly, slot: int, sample: Sample) -> None:
         """Do the same without waiting for room.
 
         The batch that it is for may be the next to leave, and those that fill the window wait behind it.
         """
-        self._begin_read(self._read_at_once(assembly, slot, sample), sample)
+        self._begin_read(self._read_at_once(assembly, slot, sample))
 
     def _read_at_once(self, assembly: Assembly, slot: int, sample: Sample) -> _Read:
         room = self.window.reserve_now(sample.length, assembly, (assembly.planned.number, slot))
         # Lanes tell reads apart that are under way together, and bound them; this may not wait for one either.
         lane = next(self._more_lanes) if self._lanes.empty() else self._lanes.get_nowait()
-        return _Read(assembly, slot, room, lane, perf_counter())
+        return _Read(assembly, slot, sample, room, lane, perf_counter())
 
-    def _begin_read(self, read: _Read, sample: Sample) -> None:
+    def _begin_read(self, read: _Read) -> None:
         if self._begin is None:
-            go_on: GoOn | None = partial(self._reader.read, sample)
+            go_on: GoOn | None = partial(self._reader.read, read.sample)
         else:
-            go_on = self._begin(sample, read.room, partial(self._hear, read))
+            go_on = self._begin(read.sample, read.room, partial(self._hear, read))
         if go_on is not None:
             self._employ(self._carry_out(read, go_on))
 
@@ -161,6 +163,8 @@ class Reads:
         if self._tasks:
             await asyncio.wait(self._tasks)
         self.window.close()
+        if self._counters.window is self.window:  # the next iteration's may be there already
+            self._counters.window = None
         if self._runs is not None:
             self._runs.clear()
 
@@ -203,8 +207,8 @@ class Reads:
 
     def _arrived(self, read: _Read, data: Any, began: float, ended: float) -> None:
         self._lanes.put_nowait(read.lane)
-        self._counters.bytes_read += len(data)
-        self._counters.read_seconds += ended - began
+        self._counters.read((ended - began,), (read.sample,), len(data))
+        read.assembly.read_at = max(read.assembly.read_at, ended)
         self.window.arrive(read.room, len(data))
         record(self._hooks, "read", began, ended, read.assembly.planned, read.lane)
         self._on_data(read.assembly, read.slot, data)

@@ -13,11 +13,11 @@ from mmap import mmap
 from typing import Any
 
 from asyncbatch._assembly import Assembly
+from asyncbatch._counters import Counters
 from asyncbatch._stages import Stages
 from asyncbatch._window import ReadAheadWindow
 from asyncbatch.readers._run import Left, Run
 from asyncbatch.readers.files import OpenFileReader
-from asyncbatch.stats import Counters
 
 __all__ = ["Runs"]
 
@@ -56,6 +56,7 @@ class Runs:
         self._most = stages.prefetch
         self._fewer = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        self._read_seconds = self._use_seconds = 0.0
 
     async def take(self, assembly: Assembly) -> bool:
         """Take a batch on if that is the faster way; returns once few enough wait to be opened."""
@@ -78,6 +79,8 @@ class Runs:
             for slot in range(len(samples)):
                 self._on_left(assembly, slot, None)
             return
+        together = self._read_seconds + self._use_seconds
+        assembly.reading = self._read_seconds / together if together else 0.5
         threads = self._threads.count
         size = -(-len(samples) // threads)
         for start in range(0, len(samples), size):
@@ -97,9 +100,13 @@ class Runs:
         self._taken.clear()
 
     def _done(self, run: Run) -> None:
-        self._counters.bytes_read += run.size
-        self._counters.read_seconds += sum(run.times)
+        if run.times:
+            assembly, start = run.batch
+            self._counters.read(run.times, assembly.planned.samples[start : start + run.count], run.size)
+        self._counters.direct += run.count
         self._counters.decode_seconds += run.use_seconds
+        self._read_seconds += sum(run.times)
+        self._use_seconds += run.use_seconds
         if run.count == len(run.parts):
             self._threads.ran(run.count, run.cpu_seconds, run.seconds, run.threads)
 

@@ -11,9 +11,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from asyncbatch._counters import Counters
 from asyncbatch._errors import ErrorLimitExceeded, SampleError
 from asyncbatch.on_error import OnError, Skip
-from asyncbatch.stats import Counters
 
 __all__ = ["ErrorTally"]
 

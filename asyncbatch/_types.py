@@ -150,6 +150,7 @@ class ReadCounters:
         hedges: Reads that were asked of a second replica because the first was slow.
         lost_threads: Threads that are stuck in a read that was given up, now.
         concurrency: How many reads it allows at once, now.
+        group: How many samples a thread reads in one go, now.
     """
 
     retries: int = 0
@@ -157,6 +158,7 @@ class ReadCounters:
     hedges: int = 0
     lost_threads: int = 0
     concurrency: int = 0
+    group: int = 1
 
 
 @runtime_checkable

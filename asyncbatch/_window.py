@@ -111,6 +111,11 @@ class ReadAheadWindow:
         self._held_by_open = 0  # of these, for batches that are open
         self._held_by: dict[Batch, int] = {}  # and for each of the others
 
+    @property
+    def held(self) -> int:
+        """Bytes that are there, or are known to come."""
+        return self._held
+
     async def reserve(self, length: int | None, batch: Batch, order: tuple[int, int]) -> Room:
         """Wait until one more sample may be read.
 

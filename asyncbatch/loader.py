@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from asyncbatch._arguments import Size, require_flag, require_whole
 from asyncbatch._bar import BarIterator
 from asyncbatch._choices import check_batch_fits, choose_decoder, choose_hooks, choose_read_ahead, choose_reader
+from asyncbatch._counters import Counters
 from asyncbatch._engine import Engine
 from asyncbatch._errors import LoaderClosed
 from asyncbatch._iterator import BatchIterator, in_thread, on_event_loop
@@ -25,7 +26,7 @@ from asyncbatch._useful_threads import UsefulThreads
 from asyncbatch.on_error import OnError, require_on_error
 from asyncbatch.sampling import Plan, SamplerLike, Sequential, Shuffle, as_sampler, order_of
 from asyncbatch.sources import as_source
-from asyncbatch.stats import Counters, Stats
+from asyncbatch.stats import Stats
 from asyncbatch.trace import Trace
 
 __all__ = ["Loader"]
@@ -131,7 +132,7 @@ class Loader:
         )
         self.decoder = self._stages.decoder
         check_batch_fits(self.decoder, batch_size)
-        self._counters = Counters()
+        self._counters = Counters(threads, self._stages.read_ahead)
         self._next_epoch = 0
         self._progress = Progress(self._stages.plan.steps)  # of the latest iteration
         self._resumed: Progress | None = None  # where the next one is to begin, if it was said since

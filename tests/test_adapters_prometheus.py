@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import re
 import urllib.request
 
 import numpy as np
 import pytest
+from coloured import write_coloured
 
 import asyncbatch as ab
 
@@ -59,11 +61,33 @@ def test_a_scrape_returns_what_stats_says(registry, scrape):
     names = {name.split("{")[0] for name in first}
     assert names == {
         *(f"asyncbatch_{name}_total" for name in (
-            "batches", "samples", "bytes_read", "read_seconds", "decode_seconds", "wait_seconds", "compute_seconds",
-            "retries", "timeouts", "hedges", "skipped", "replaced",
+            "batches", "samples", "bytes_read", "read_seconds", "decode_seconds", "wait_seconds", "wait_reading",
+            "wait_decoding", "wait_handoff", "compute_seconds", "retries", "timeouts", "hedges", "direct", "skipped",
+            "replaced",
         )),
-        "asyncbatch_lost_threads", "asyncbatch_concurrency",
+        *(f"asyncbatch_{name}" for name in (
+            "lost_threads", "concurrency", "group", "decode_threads", "bytes_ahead", "read_ahead",
+            "read_seconds_each_bucket", "read_seconds_each_count", "read_seconds_each_sum",
+        )),
     }  # fmt: skip
+
+
+def loaders(found):
+    return {re.search(r'loader="(\w+)"', name)[1] for name in found}
+
+
+def test_reads_are_a_histogram(registry, scrape, tmp_path):
+    """Cumulative, by bounds that stay, with the sum of the seconds."""
+    with ab.Loader(write_coloured(tmp_path, 40), batch_size=8, image_size=24) as loader:
+        LoaderMetrics(loader, registry=registry)
+        list(loader)
+        found, stats = scrape(), loader.stats()
+    name = "asyncbatch_read_seconds_each_"
+    counts = [float(value) for key, value in found.items() if key.startswith(name + "bucket")]
+    assert counts == sorted(counts)
+    assert len(counts) == 23
+    assert counts[-1] == float(found[name + 'count{loader="train"}']) == 40
+    assert float(found[name + 'sum{loader="train"}']) == pytest.approx(stats.read_seconds)
 
 
 def test_what_is_gone_is_not_exported(registry, scrape):
@@ -71,11 +95,11 @@ def test_what_is_gone_is_not_exported(registry, scrape):
     dropped, kept = make_loader(4), make_loader(4)
     LoaderMetrics(dropped, "dropped", registry)
     metrics = LoaderMetrics(kept, "kept", registry)
-    assert len({name.split("{")[1] for name in scrape()}) == 2
+    assert loaders(scrape()) == {"dropped", "kept"}
     dropped.close()
     del dropped
     gc.collect()
-    assert {name.split("{")[1] for name in scrape()} == {'loader="kept"}'}
+    assert loaders(scrape()) == {"kept"}
     metrics.close()
     assert scrape() == {}
 

@@ -120,7 +120,7 @@ class Storage:
             on_silent=self._fell_silent if has_replica else lambda: None,
             on_dead=self.health.die,
         )
-        counters.concurrency = self.tuner.limit
+        self._tell()
 
     def put(self, ask: Ask) -> None:
         """Have something read in its turn; its answer fails with what the read failed with."""
@@ -144,7 +144,7 @@ class Storage:
             under_way: How many there are; None for as many as have begun.
         """
         self.tuner.scarce(len(self._queue.flying) if under_way is None else under_way)
-        self._counters.concurrency = self.tuner.limit
+        self._tell()
 
     def close(self) -> None:
         """Begin nothing any more."""
@@ -152,6 +152,9 @@ class Storage:
         self.health.close()
         self._queue.close()
         self.identities.close()
+
+    def _tell(self) -> None:
+        self._counters.concurrency, self._counters.group = self.tuner.limit, self.tuner.group
 
     def _deadline(self) -> float:
         return self.latencies.deadline() if self._policy.timeout is None else self._policy.timeout
@@ -170,7 +173,7 @@ class Storage:
             seconds = sum(flight.times) / len(flight.times)
             self.latencies.add(seconds)
             self.tuner.landed(seconds, flight.generation, is_the_limit=self._queue.others_wait and self._wants_more())
-            self._counters.concurrency = self.tuner.limit
+            self._tell()
             self.gate.landed(flight.times, directly=False)
         for part, result in zip(flight.parts, flight.results, strict=False):
             self._answered(part, result if isinstance(result, Exception) else None)
