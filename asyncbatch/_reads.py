@@ -8,7 +8,6 @@ and every read of a reader that has no more than the coroutine `read`.
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from asyncbatch._assembly import Assembly
 from asyncbatch._counters import Counters
 from asyncbatch._mailbox import Mailbox
 from asyncbatch._runs import Runs, Use
-from asyncbatch._spans import record
+from asyncbatch._spans import Lanes, record
 from asyncbatch._stages import Stages
 from asyncbatch._types import Reader, ReaderFactory, Sample
 from asyncbatch._window import ReadAheadWindow, Room
@@ -52,7 +51,6 @@ class _Read:
     slot: int
     sample: Sample
     room: Room
-    lane: int
     start: float
 
 
@@ -96,10 +94,9 @@ class Reads:
         limit = stages.read_ahead
         self.window = ReadAheadWindow(limit) if queue else ReadAheadWindow(limit, reader.concurrency)
         counters.window = self.window
-        self._lanes: asyncio.LifoQueue[int] = asyncio.LifoQueue()
-        for lane in range(queue or reader.concurrency):
-            self._lanes.put_nowait(lane)
-        self._more_lanes = itertools.count(self._lanes.qsize())
+        self._lanes = Lanes()
+        self._free = queue or reader.concurrency  # how many more may be asked for
+        self._one_ended = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
         self._runs: Runs | None = None
@@ -121,22 +118,23 @@ class Reads:
     async def ask(self, assembly: Assembly, slot: int, sample: Sample) -> None:
         """Have a sample read for a slot; returns when the read was asked for, not when it is done."""
         room = await self.window.reserve(sample.length, assembly, (assembly.planned.number, slot))
-        self._begin_read(_Read(assembly, slot, sample, room, await self._lanes.get(), perf_counter()))
+        while self._free <= 0:
+            self._one_ended.clear()
+            await self._one_ended.wait()
+        self._begin_read(assembly, slot, sample, room)
 
     def ask_at_once(self, assembly: Assembly, slot: int, sample: Sample) -> None:
         """Do the same without waiting for room.
 
         The batch that it is for may be the next to leave, and those that fill the window wait behind it.
         """
-        self._begin_read(self._read_at_once(assembly, slot, sample))
+        self._begin_read(assembly, slot, sample, self._room_now(assembly, slot, sample))
 
-    def _read_at_once(self, assembly: Assembly, slot: int, sample: Sample) -> _Read:
-        room = self.window.reserve_now(sample.length, assembly, (assembly.planned.number, slot))
-        # Lanes tell reads apart that are under way together, and bound them; this may not wait for one either.
-        lane = next(self._more_lanes) if self._lanes.empty() else self._lanes.get_nowait()
-        return _Read(assembly, slot, sample, room, lane, perf_counter())
+    def _room_now(self, assembly: Assembly, slot: int, sample: Sample) -> Room:
+        return self.window.reserve_now(sample.length, assembly, (assembly.planned.number, slot))
 
-    def _begin_read(self, read: _Read) -> None:
+    def _begin_read(self, assembly: Assembly, slot: int, sample: Sample, room: Room) -> None:
+        read = self._new(assembly, slot, sample, room)
         if self._begin is None:
             go_on: GoOn | None = partial(self._reader.read, read.sample)
         else:
@@ -152,8 +150,16 @@ class Reads:
         if known is None:
             self.ask_at_once(assembly, slot, sample)
         else:
-            read = self._read_at_once(assembly, slot, sample)
+            read = self._new(assembly, slot, sample, self._room_now(assembly, slot, sample))
             self._employ(self._carry_out(read, self._reader.go_on(sample, read.room, known)))
+
+    def _new(self, assembly: Assembly, slot: int, sample: Sample, room: Room) -> _Read:
+        self._free -= 1
+        return _Read(assembly, slot, sample, room, perf_counter())
+
+    def _ended(self) -> None:
+        self._free += 1
+        self._one_ended.set()
 
     async def aclose(self) -> None:
         """End: nobody hears of what is still under way."""
@@ -199,16 +205,18 @@ class Reads:
             if self._closed:  # and it was not just something that the reader awaited that was cancelled on its own
                 raise
             self.window.cancel(read.room)
-            self._lanes.put_nowait(read.lane)
+            self._ended()
             self._on_failure(read.assembly, read.slot, error)
             del read  # see `Assembly.fail`
         else:
             self._arrived(read, data, read.start, perf_counter())
 
     def _arrived(self, read: _Read, data: Any, began: float, ended: float) -> None:
-        self._lanes.put_nowait(read.lane)
+        self._ended()
         self._counters.read((ended - began,), (read.sample,), len(data))
         read.assembly.read_at = max(read.assembly.read_at, ended)
         self.window.arrive(read.room, len(data))
-        record(self._hooks, "read", began, ended, read.assembly.planned, read.lane)
+        if self._hooks:  # the place that it had is that of its asking, when it was not read yet
+            lane = self._lanes.lane(began, ended)
+            record(self._hooks, "read", began, ended, read.assembly.planned, lane)
         self._on_data(read.assembly, read.slot, data)

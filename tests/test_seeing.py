@@ -13,11 +13,16 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from coloured import write_coloured
 
 import asyncbatch as ab
 from asyncbatch import trace
+from asyncbatch._spans import Lanes
+from asyncbatch.cli import main
+from asyncbatch.cli.timeline import STAGES
 
 COUNT, BATCH, STEPS = 40, 8, 5
 
@@ -179,3 +184,90 @@ def test_a_bar_without_tqdm(pictures, monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
     with make_loader(pictures) as loader, pytest.raises(ImportError, match=r"pip install 'asyncbatch\[cli\]'"):
         loader.progress()
+
+
+# -- the commands that draw --------------------------------------------------------------------------------------------
+
+
+def test_lanes_are_as_few_as_the_work_that_was_under_way_at_once():
+    """Whatever the order in which pieces of work are told of; and none overlaps another in its lane."""
+    begun, lasted = np.random.default_rng(3).uniform([[0], [0.1]], [[20], [1]], (2, 500))
+    work = sorted(zip(begun, begun + lasted, strict=True), key=end)
+    lanes, told = Lanes(), {}
+    for start, stop in work:
+        told.setdefault(lanes.lane(start, stop), []).append((start, stop))
+    most = max(sum(start <= at < stop for start, stop in work) for at, _ in work)
+    assert len(told) < 2 * most
+    for pieces in told.values():
+        assert all(one[1] <= other[0] for one, other in pairwise(pieces))
+
+
+def end(piece):
+    return piece[1]
+
+
+def test_few_reads_have_few_lanes(pictures, tmp_path):
+    """Although a thousand may be asked for."""
+    with (
+        make_loader(pictures, reader=ab.FileReader(concurrency=2)) as loader,
+        loader.trace(tmp_path / "t.json") as kept,
+    ):
+        list(loader)
+    assert {span.lane for span in kept.spans if span.stage == "read"} <= set(range(6))
+
+
+@pytest.mark.parametrize("what", ["pictures", "trace.json"])
+def test_trace_draws_a_timeline(pictures, tmp_path, capsys, what):
+    """Of pictures that it loads, or of a trace that a loader wrote."""
+    pytest.importorskip("matplotlib", reason="pip install 'asyncbatch[plot]'")
+    path, out = pictures, tmp_path / "timeline.png"
+    if what == "trace.json":
+        path = tmp_path / what
+        traced(pictures, path)
+    assert (
+        main(["trace", str(path), "-o", str(out), "--seconds", "0.3", "--batch-size", "8", "--image-size", "24"]) == 0
+    )
+    shown = capsys.readouterr().out
+    assert f"{out}: the first 0." in shown
+    assert "a second" in shown
+    colours = {tuple(colour) for colour in cv2.imread(str(out)).reshape(-1, 3)[:, ::-1]}
+    drawn = {stage: tuple(bytes.fromhex(colour[1:])) for stage, (_, colour) in STAGES.items()}
+    assert set(drawn.values()) <= colours
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[]", "is no trace of asyncbatch"),
+        ("{", "is no trace of asyncbatch"),
+        ('{"traceEvents": []}', "has no spans"),
+        ('{"traceEvents": [{"ph": "X", "name": "read"}]}', "loader.trace does not write"),
+    ],
+)
+def test_what_is_no_trace(tmp_path, capsys, text, words):
+    (tmp_path / "t.json").write_text(text)
+    assert main(["trace", str(tmp_path / "t.json"), "-o", str(tmp_path / "t.png")]) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_preview_before_and_after(pictures, tmp_path, capsys, monkeypatch):
+    """A transform of one's own, by its name; each picture stands beside what becomes of it."""
+    pytest.importorskip("matplotlib", reason="pip install 'asyncbatch[plot]'")
+    (tmp_path / "seeing_transforms.py").write_text("def black(image, rng):\n    return image * 0\nnothing = 3\n")
+    monkeypatch.chdir(tmp_path)
+    command = ["preview", str(pictures), "-o", "sheet.png", "--count", "4", "--image-size", "24"]
+    assert main([*command, "--augment", "seeing_transforms:black"]) == 0
+    assert "4 of 40 pictures" in capsys.readouterr().out
+    sheet = cv2.imread("sheet.png")
+    cells = [sheet[64 + 80, 14 + column * (168 + 14) + 84] for column in range(4)]
+    assert [bool(cell.any()) for cell in cells] == [True, False, True, False]
+    assert main([*command, "--augment"]) == 0
+    capsys.readouterr()
+    for name, words in [
+        ("black", "as MODULE:NAME, got 'black'"),
+        ("seeing_transforms:white", "there is no white in a module seeing_transforms"),
+        ("nowhere:black", "there is no black in a module nowhere"),
+        ("seeing_transforms:nothing", "a transform is a callable"),
+    ]:
+        assert main([*command, "--augment", name]) == 1
+        assert words in capsys.readouterr().err

@@ -22,7 +22,13 @@ INK, GREY, WRONG = "#222222", "#666666", "#D55E00"  # vermillion of Okabe and It
 
 
 def draw_sheet(
-    path: Path, images: NDArray[np.uint8], captions: Sequence[str], title: str, wrong: Collection[int] = ()
+    path: Path,
+    images: NDArray[np.uint8],
+    captions: Sequence[str],
+    title: str,
+    wrong: Collection[int] = (),
+    *,
+    abreast: int = 1,
 ) -> None:
     """Write a contact sheet as a PNG file.
 
@@ -35,10 +41,11 @@ def draw_sheet(
         captions: N texts of one or two lines each.
         title: What is seen.
         wrong: Which pictures to mark, by a frame and a cross.
+        abreast: How many pictures belong together, side by side; N is a multiple of it.
     """
     cells = [_resized(image) for image in images]
     tall, wide = cells[0].shape[:2]
-    columns = min(len(cells), max(4, round(math.sqrt(1.5 * len(cells)))))
+    columns = min(len(cells), max(4, round(math.sqrt(1.5 * len(cells)) / abreast) * abreast))
     rows = math.ceil(len(cells) / columns)
     foot = LINE * max(1 + caption.count("\n") for caption in captions) + GAP
     height, width = HEAD + rows * (tall + foot), max(columns * (wide + GAP) + GAP, 640)
