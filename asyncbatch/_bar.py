@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from importlib.util import find_spec
 from typing import Any, Self
 
 from asyncbatch._counters import Counters
@@ -24,12 +26,7 @@ class BarIterator:
     """
 
     def __init__(self, batches: BatchIterator, samples: int, counters: Counters) -> None:
-        try:
-            from tqdm.auto import tqdm  # noqa: PLC0415 - an extra
-        except ImportError as error:
-            raise ImportError("a progress bar needs tqdm: pip install 'asyncbatch[cli]'", name="tqdm") from error
-        # Without its monitor: a thread, and nobody would end it.
-        self._make = type("Bar", (tqdm,), {"monitor_interval": 0})
+        self._make = _bar_type()
         self._batches = batches
         self._samples = samples
         self._counters = counters
@@ -69,8 +66,9 @@ class BarIterator:
         if self._bar is None or batch.epoch != self._epoch:  # a new one, too, after an `anext` that was cancelled
             self._end()
             self._epoch = batch.epoch
-            # disable=None: nothing where the output is no terminal, such as a log; a notebook counts as one.
-            self._bar = self._make(total=self._samples, desc=f"epoch {batch.epoch}", unit="img", disable=None)
+            # disable=None: nothing where the output is no terminal, such as a log.
+            hidden = False if _in_notebook() else None
+            self._bar = self._make(total=self._samples, desc=f"epoch {batch.epoch}", unit="img", disable=hidden)
             self._waited, self._busy = self._counters.wait_seconds, self._counters.compute_seconds
         waited = self._counters.wait_seconds - self._waited
         busy = self._counters.compute_seconds - self._busy
@@ -82,3 +80,21 @@ class BarIterator:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def _bar_type() -> Any:
+    try:
+        # Where the widgets of its notebook bar are missing, it would say so at each import, and be a text all the same.
+        if find_spec("ipywidgets") is None:
+            from tqdm import tqdm  # noqa: PLC0415 - an extra
+        else:
+            from tqdm.auto import tqdm  # noqa: PLC0415
+    except ImportError as error:
+        raise ImportError("a progress bar needs tqdm: pip install 'asyncbatch[cli]'", name="tqdm") from error
+    # Without its monitor: a thread, and nobody would end it.
+    return type("Bar", (tqdm,), {"monitor_interval": 0})
+
+
+def _in_notebook() -> bool:
+    """Whether a notebook shows what is printed, which is no terminal by its own account."""
+    return type(sys.stderr).__module__.partition(".")[0] == "ipykernel"

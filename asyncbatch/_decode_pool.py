@@ -11,6 +11,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
+from asyncbatch._priority import work_in_the_background
+
 __all__ = ["start_threads"]
 
 _OTHERS = 2  # the thread that plans and one that reads are started later, and nothing works without them
@@ -29,7 +31,7 @@ def start_threads(wanted: int, name: str) -> ThreadPoolExecutor:
     with ExitStack() as places:
         _hold(places, _OTHERS)
         while True:
-            pool = ThreadPoolExecutor(wanted, thread_name_prefix=name)
+            pool = ThreadPoolExecutor(wanted, thread_name_prefix=name, initializer=work_in_the_background)
             try:
                 started = _start(pool, wanted)
             except BaseException:

@@ -150,7 +150,10 @@ class Loader:
             parts.append(f"shard=({stages.plan.rank}, {stages.plan.world})")
         if stages.on_error != "raise":
             parts.append(f"on_error={stages.on_error!r}")
-        return f"Loader({', '.join(parts)})"
+        batch = f"{stages.plan.batch_size}"
+        if self.decoder is not None and self.decoder.row_shape is not None:
+            batch = f"{(stages.plan.batch_size, *self.decoder.row_shape)} {self.decoder.row_dtype}"
+        return f"Loader({', '.join(parts)}): {len(self):,} batches of {batch}"
 
     def __len__(self) -> int:
         """Batches an epoch."""

@@ -217,6 +217,11 @@ SUITES = {
         "how busy is the accelerator, whatever a step takes?",
         (Row("page cache", "steps"), Row("30 ms", "steps", mount=SLOW)),
     ),
+    "fit": Suite(
+        "how much longer does Keras's model.fit take than the longer of loading and training?",
+        (Row("30 ms", "fit", mount=SLOW),),
+        timeout=300.0,
+    ),
     "memory": Suite(
         "does memory grow over 20 epochs?",
         (Row("memory", "memory"),),

@@ -116,6 +116,20 @@ def test_a_small_model_learns(backend, pictures):
     assert predicted == pytest.approx(accuracy)
 
 
+def test_a_loop_between_two_fits(backend):
+    """Somebody else may go over the loader in between; a fit goes on with the epoch after that."""
+    script = """
+        model, loader = recorder(), numbered()
+        data = KerasDataset(loader)
+        model.fit(data, epochs=1, verbose=0)
+        between = rows(loader)
+        model.fit(data, epochs=1, verbose=0)
+        wanted = rows(numbered().epochs(3))
+        print(json.dumps([between == wanted[8:16], model.seen[-8:] == wanted[16:]]))
+    """
+    assert run(backend, script) == [True, True]
+
+
 def test_an_epoch_of_keras_is_one_of_the_loader(backend):
     """In its order, each sample once, though Keras shuffles batch numbers and looks at a batch before it begins."""
     script = """

@@ -15,7 +15,7 @@ import asyncbatch
 PACKAGE = Path(asyncbatch.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-LEAVES = {"_types", "_errors", "_arguments", "_mailbox"}
+LEAVES = {"_types", "_errors", "_arguments", "_mailbox", "_priority"}
 """What every stage may know."""
 
 STAGES = ("sampling", "sources", "readers", "decoders")

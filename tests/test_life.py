@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import os
+import sys
 import threading
 from contextlib import asynccontextmanager
 
+import numpy as np
 import pytest
 from conftest import Footprint
 from fakes import Gated, Numbers, Ready, number, wait_until
 
 import asyncbatch as ab
+from asyncbatch.readers._pool import DaemonThreadPool
 
 
 def make(size=200, batch_size=10, **settings):
@@ -406,3 +410,41 @@ def test_reading_ahead_stops_at_its_budget():
     assert len(list(batches)) == 59
     tiny = make(5, 1, reader=Large(), decoder=lambda _: number(b"\1"), read_ahead=1)
     assert len(list(tiny)) == 5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux's threads have a rank of their own")
+def test_the_callers_threads_go_first():
+    """Those that read and decode have a lower rank than whoever trains, on the processor too."""
+    seen = {}
+
+    class Ranked:
+        concurrency = 2
+
+        async def read(self, sample):
+            seen["engine"] = rank()
+            return b"1"
+
+    def rank():
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    def decode(data):
+        seen["decode"] = rank()
+        return np.zeros(1)
+
+    before = rank()
+    with ab.Loader(Listed(), batch_size=2, reader=Ranked(), decoder=decode) as loader:
+        assert len(list(loader)) == 2
+    assert seen == {"engine": before, "decode": min(19, before + 10)}
+    assert rank() == before
+    with DaemonThreadPool(1, "test") as pool:
+        assert pool.submit(rank).result() == min(19, before + 10)
+
+
+class Listed:
+    fingerprint = "listed"
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return ab.Sample(key=str(index), path="p", label=0)

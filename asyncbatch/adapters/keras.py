@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from asyncbatch import Batch, BatchIterator, ConfigError, Loader
+from asyncbatch import Batch, BatchIterator, ConfigError, Loader, LoaderClosed
 from asyncbatch.adapters._missing import missing
 
 try:
@@ -150,8 +150,14 @@ class KerasDataset(PyDataset):  # type: ignore[misc]
             self._count, self._given = 0, []
 
     def _next(self) -> Batch:
-        if self._batches is None:
-            self._batches = self.loader.epochs()  # without a stall between them
+        if self._batches is not None:
+            try:
+                return next(self._batches)
+            except LoaderClosed:
+                if self._count:
+                    raise
+                # Between two epochs somebody else went over the loader, which is no reason not to train on.
+        self._batches = self.loader.epochs()  # without a stall between them
         return next(self._batches)
 
     def _forget(self) -> None:

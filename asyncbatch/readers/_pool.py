@@ -14,6 +14,8 @@ from concurrent.futures import Executor, Future
 from queue import Empty, SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
+from asyncbatch._priority import work_in_the_background
+
 __all__ = ["DaemonThreadPool"]
 
 P = ParamSpec("P")
@@ -158,6 +160,7 @@ class DaemonThreadPool(Executor):
             self._ended.set_result(None)
 
     def _work(self) -> None:
+        work_in_the_background()
         me = threading.current_thread()
         while (job := self._next_job(me)) is not None:
             self._run(me, *job)
