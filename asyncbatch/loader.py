@@ -111,7 +111,7 @@ class Loader:
         if not isinstance(decode_threads, str) or decode_threads != "auto":
             threads = require_whole("decode_threads", decode_threads, least=1, example=2)
         self.source = as_source(source)
-        self._sampler = as_sampler(sampler, shuffle=shuffle)
+        self._sampler = as_sampler(sampler, shuffle=shuffle, block=getattr(self.source, "shuffle_block", None))
         order = order_of(self.source, self._sampler, seed)
         # Not isinstance: before Python 3.12 that evaluates every property, and a fingerprint may hash much data.
         take = getattr(self.source, "take", None)

@@ -25,6 +25,8 @@ def main() -> None:
     for name in names:
         pictures = SUITES[name].pictures
         root = data.ensure(replace(pictures, count=args.count or pictures.count), args.data)
+        if SUITES[name].tars:
+            data.pack(root)
         result = run(name, root, args)
         out = args.out or RESULTS / f"{name}.json"
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,9 @@ scenes have on average (Field 1987, doi:10.1364/JOSAA.4.002379). Make a set by i
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +24,7 @@ import cv2
 import numpy as np
 import simplejpeg
 
+import asyncbatch as ab
 from bench.progress import Progress
 
 PHOTOGRAPHS = {
@@ -33,6 +36,8 @@ CLASSES = 10
 QUALITIES = range(40, 99, 2)
 RECORD = "bench-data.json"
 LABELS = "train.txt"
+TARS = "train-*.tar"
+IN_A_SHARD = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +156,24 @@ def picture(spec: Spec, index: int, bases: list[np.ndarray]) -> bytes:
         middle = (low + high) // 2
         low, high = (low, middle) if len(encode(QUALITIES[middle])) >= size else (middle + 1, high)
     return encode(QUALITIES[low])
+
+
+def pack(root: Path) -> None:
+    """Write the pictures of a set into archives beside them, in the order of `train.txt`, with their labels; once."""
+    paths, labels = read_labels(root)
+    for shard, start in enumerate(range(0, len(paths), IN_A_SHARD)):
+        archive = root / f"train-{shard:03}.tar"
+        if archive.exists():
+            continue
+        partial = archive.with_suffix(".part")
+        with tarfile.open(partial, "w") as file:
+            for place in range(start, min(start + IN_A_SHARD, len(paths))):
+                file.add(paths[place], f"{place:06}{Path(paths[place]).suffix}")
+                label = tarfile.TarInfo(f"{place:06}.cls")
+                label.size = len(str(labels[place]))
+                file.addfile(label, io.BytesIO(str(labels[place]).encode()))
+        partial.rename(archive)
+    ab.sources.tar(root / TARS)  # leaves its index beside them: a mount may be for reading only
 
 
 def crop(base: np.ndarray, width: int, height: int, rng: np.random.Generator) -> np.ndarray:

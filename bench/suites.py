@@ -48,6 +48,7 @@ class Suite:
         image_size: Height and width delivered, likewise.
         batch_size: Likewise.
         dtype: Of what is delivered.
+        tars: Whether the pictures are wanted in archives, too.
     """
 
     about: str
@@ -59,6 +60,7 @@ class Suite:
     image_size: int = 224
     batch_size: int = 32
     dtype: Literal["uint8", "float32"] = "uint8"
+    tars: bool = False
 
 
 def grid(*common: str, **options: list[int]) -> tuple[Options, ...]:
@@ -196,6 +198,18 @@ SUITES = {
         (Row("no tail", "asyncbatch", mount=SLOWER), Row("1 % of the opens 2 s late", "asyncbatch", mount=UNEVEN)),
         pictures=Spec(count=3200),
         epochs=4,
+    ),
+    "tar": Suite(
+        f"archives instead of a file a sample, through a mount ({SLOW})",
+        (
+            Row("a file a sample, 8 reads at once", "asyncbatch", (("--concurrency", "8"),), SLOW),
+            Row("archives, 8 reads at once", "asyncbatch", (("--concurrency", "8", "--tar"),), SLOW),
+            Row("archives, shuffled", "asyncbatch", (("--concurrency", "8", "--tar", "--shuffle"),), SLOW),
+            Row("archives, as it comes", "asyncbatch", (("--tar",),), SLOW),
+            Row("a file a sample, as it comes", "asyncbatch", mount=SLOW),
+        ),
+        pictures=MANY_PHOTOS,
+        tars=True,
     ),
     "sshfs": Suite(
         "uint8 batches through a real sshfs whose line takes 10 ms each way, one epoch",

@@ -17,6 +17,7 @@ from asyncbatch.readers._fates import Fate, fate_of
 from asyncbatch.readers._flight import Ask, Flight
 from asyncbatch.readers._pool import DaemonThreadPool
 from asyncbatch.readers._run import Run
+from asyncbatch.readers._together import take_neighbours
 from asyncbatch.readers._tuning import Tuner
 from asyncbatch.readers._whole import Content, Outcome, Readable
 
@@ -234,7 +235,7 @@ class ReadQueue:
         while self._waiting and len(asks) < count:
             ask = self._waiting.popleft()
             if not ask.answer.done():  # done: cancelled, for the iteration ends
-                asks.append(ask)
+                asks += take_neighbours(ask, self._waiting)
         return asks
 
     def _begin(self, asks: list[Ask], *, in_stint: bool) -> Flight:

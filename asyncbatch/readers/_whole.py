@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from io import FileIO
 from mmap import mmap
-from time import monotonic, perf_counter
+from time import monotonic
 from typing import Protocol
 
 from asyncbatch._errors import FileChanged
@@ -26,11 +26,12 @@ from asyncbatch.readers._fates import ChangedWhileRead
 if sys.platform != "win32":
     from mmap import MAP_ANONYMOUS, MAP_PRIVATE
 
-__all__ = ["Claimant", "Content", "Hop", "Outcome", "Part", "PutOff", "Readable", "Room", "own_pages", "read_file"]
+__all__ = ["FLAGS", "Claimant", "Content", "Hop", "Outcome", "Part", "PutOff", "Readable", "Room", "check_kind",
+           "own_pages", "read_exactly", "read_file", "size_to_read"]  # fmt: skip
 
 # Without O_NONBLOCK, opening a FIFO waits for a writer that may never come. Neither flag exists on Windows, which
 # needs O_BINARY instead to leave line ends alone.
-_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 # Larger files are read in pieces of this, each of which shows that the storage still answers; a 20 MB picture over a
 # slow line is late by nobody's deadline as long as it comes. They are read into pages of their own: freed, these are
@@ -146,22 +147,6 @@ class Hop:
         self.thread: threading.Thread | None = None
         self.given_up = False
 
-    def read(self) -> None:
-        """Read every part; an error is that part's, and the others are read all the same."""
-        self.thread = threading.current_thread()
-        self.began = self.moved = monotonic()
-        for part, room in zip(self.parts, self.rooms, strict=True):
-            began = perf_counter()
-            result = self.result(part, room)
-            ended = perf_counter()
-            if self.given_up:  # and whoever holds the hop need not hold the bytes
-                return
-            if isinstance(result, Content):
-                result.began, result.ended = began, ended
-            self.results.append(result)
-            self.times.append(ended - began)
-            self.moved = monotonic()
-
     def result(self, part: Readable, room: Claimant | None) -> Outcome | Exception:
         """Read one part, or return why that could not be done."""
         try:
@@ -188,19 +173,19 @@ def read_file(part: Readable, max_size: int, hop: Hop | None = None, room: Claim
             attribute `size` is the file's, where that was known by then: what is shorter at the next try is not all of
             it. (An sshfs that was cut off in a read says that the file is empty, for some seconds.)
     """
-    descriptor = os.open(part.path, _FLAGS)
+    descriptor = os.open(part.path, FLAGS)
     size = 0
     try:
         try:
             before = os.fstat(descriptor)
             size = before.st_size
-            _check_kind(before.st_mode)
-            wanted = _size_to_read(part, size, max_size)
+            check_kind(before.st_mode)
+            wanted = size_to_read(part, size, max_size)
             if room is not None and not room.claim(wanted):
                 return PutOff(wanted)
             if part.offset:
                 os.lseek(descriptor, part.offset, os.SEEK_SET)
-            data, got = _read_exactly(descriptor, wanted, hop)
+            data, got = read_exactly(descriptor, wanted, hop)
             after = os.fstat(descriptor)
         finally:
             os.close(descriptor)
@@ -215,14 +200,14 @@ def read_file(part: Readable, max_size: int, hop: Hop | None = None, room: Claim
     return Content(data, after.st_size, after.st_mtime_ns, after.st_dev, after.st_mtime_ns != before.st_mtime_ns)
 
 
-def _check_kind(mode: int) -> None:
+def check_kind(mode: int) -> None:
     if not stat.S_ISREG(mode):
         kind = _KINDS.get(stat.S_IFMT(mode), "not a file")
         code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
         raise OSError(code, f"is {kind}; samples must be regular files")
 
 
-def _size_to_read(part: Readable, size: int, max_size: int) -> int:
+def size_to_read(part: Readable, size: int, max_size: int) -> int:
     if part.length is not None and size < part.offset + part.length:
         raise FileChanged(
             f"has {size:,} bytes and the sample ends at {part.offset + part.length:,}: it was replaced or cut since "
@@ -238,7 +223,7 @@ def _size_to_read(part: Readable, size: int, max_size: int) -> int:
     return wanted
 
 
-def _read_exactly(descriptor: int, wanted: int, hop: Hop | None) -> tuple[bytes | mmap, int]:
+def read_exactly(descriptor: int, wanted: int, hop: Hop | None) -> tuple[bytes | mmap, int]:
     """Return the bytes, and how many of those wanted they are; the rest of a large file's memory holds zeros."""
     if wanted > _PIECE:
         return _read_large(descriptor, wanted, hop)

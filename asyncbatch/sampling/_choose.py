@@ -10,6 +10,7 @@ import numpy as np
 
 from asyncbatch._errors import ConfigError, SourceError, describe
 from asyncbatch._types import Indices, Source
+from asyncbatch.sampling._blocks import BlockShuffle
 from asyncbatch.sampling._orders import Order, Sampler, Sequential, Shuffle
 
 __all__ = ["SamplerLike", "as_sampler", "order_of"]
@@ -17,14 +18,21 @@ __all__ = ["SamplerLike", "as_sampler", "order_of"]
 SamplerLike = Sampler | Sequence[int] | Indices | Callable[[int], Any]
 
 
-def as_sampler(sampler: SamplerLike | None, *, shuffle: bool) -> Sampler:
+def as_sampler(sampler: SamplerLike | None, *, shuffle: bool, block: int | None = None) -> Sampler:
     """Return the sampler that is meant.
+
+    Args:
+        sampler: What was given.
+        shuffle: Whether the order is to be a new one for each epoch.
+        block: How many neighbours of the source are better read together; None where that makes no difference.
 
     Raises:
         ConfigError: It is none, or `shuffle` was given as well.
     """
     if sampler is None:
-        return Shuffle() if shuffle else Sequential()
+        if shuffle:
+            return Shuffle() if block is None else BlockShuffle(block)
+        return Sequential()
     if shuffle:
         raise ConfigError(f"sampler={sampler!r:.80} says the order, and shuffle=True another; leave shuffle out")
     if isinstance(sampler, type) or (

@@ -6,5 +6,6 @@ from asyncbatch.sources._arrays import arrays
 from asyncbatch.sources._choose import as_source as as_source  # for Loader; users name the source they mean
 from asyncbatch.sources._folder import folder
 from asyncbatch.sources._manifest import manifest
+from asyncbatch.sources._tar import tar
 
-__all__ = ["arrays", "folder", "manifest"]
+__all__ = ["arrays", "folder", "manifest", "tar"]

@@ -14,8 +14,11 @@ from asyncbatch._types import Source
 from asyncbatch.sources._folder import folder
 from asyncbatch.sources._manifest import manifest
 from asyncbatch.sources._paths import file_mode, path_text
+from asyncbatch.sources._tar import tar
 
 __all__ = ["as_source"]
+
+_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
 def as_source(source: Any) -> Source:
@@ -26,6 +29,8 @@ def as_source(source: Any) -> Source:
         SourceError: The path does not exist, or holds no pictures.
     """
     if isinstance(source, str | os.PathLike):
+        if os.fsdecode(source).endswith(_ARCHIVES):
+            return tar(source)
         is_folder = stat.S_ISDIR(file_mode(path_text(source, "source")))
         return folder(source) if is_folder else manifest(source)
     if _is_source(source):

@@ -9,13 +9,15 @@ from collections.abc import Iterator
 import asyncbatch as ab
 from asyncbatch import _engine
 from bench.contenders._contend import LABELS, NORMAL, contend, parser
+from bench.data import TARS
 
 
 def epochs(args: argparse.Namespace) -> Iterator[ab.Batch]:
     threads = args.decode_threads if args.decode_threads == "auto" else int(args.decode_threads)
     normal = {"dtype": "float32", **NORMAL} if args.dtype == "float32" else {}
     with ab.Loader(
-        args.data / LABELS,
+        ab.sources.tar(args.data / TARS) if args.tar else args.data / LABELS,
+        shuffle=args.shuffle,
         batch_size=args.batch_size,
         decoder=ab.ImageDecoder(args.image_size, draft=not args.exact, **normal),
         drop_last=True,
@@ -30,6 +32,8 @@ if __name__ == "__main__":
     arguments.add_argument("--decode-threads", default="auto")
     arguments.add_argument("--exact", action="store_true", help="decode in full whatever the size that is needed")
     arguments.add_argument("--concurrency", type=int, default=0, help="reads at once; 0: as it finds best itself")
+    arguments.add_argument("--tar", action="store_true", help="of archives, instead of a file a sample")
+    arguments.add_argument("--shuffle", action="store_true", help="as shuffle=True does it")
     arguments.add_argument("--event-loop", choices=["uvloop", "asyncio"], default="uvloop")
     parsed = arguments.parse_args()
     if parsed.event_loop == "asyncio":
