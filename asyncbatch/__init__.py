@@ -34,7 +34,7 @@ from asyncbatch.compat import train_data
 from asyncbatch.decoders import CenterCrop, ImageDecoder, RandomHorizontalFlip, RandomResizedCrop, Resize
 from asyncbatch.loader import Loader
 from asyncbatch.on_error import Replace, Skip
-from asyncbatch.readers import FileReader
+from asyncbatch.readers import Cache, FileReader
 from asyncbatch.stats import ReadLatency, SlowRead, Stats
 
 __version__ = "0.1.0"
@@ -43,6 +43,7 @@ __all__ = [
     "AsyncbatchError",
     "Batch",
     "BatchIterator",
+    "Cache",
     "CenterCrop",
     "ConfigError",
     "DecodeError",

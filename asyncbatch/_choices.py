@@ -14,7 +14,8 @@ from asyncbatch._errors import ConfigError
 from asyncbatch._machine import usable_memory
 from asyncbatch._types import Array, Decoder, Hook, Reader, ReaderFactory
 from asyncbatch.decoders import ImageDecoder, as_decoder
-from asyncbatch.readers import FileReader
+from asyncbatch.readers import Cache, FileReader
+from asyncbatch.readers.cache import CachingReader
 
 __all__ = ["check_batch_fits", "choose_decoder", "choose_hooks", "choose_read_ahead", "choose_reader"]
 
@@ -31,11 +32,19 @@ def choose_read_ahead(size: Size) -> int:
     return min(wanted, bearable)
 
 
-def choose_reader(in_memory: bool, reader: Reader | ReaderFactory | None) -> Reader | ReaderFactory | None:
+def choose_reader(
+    in_memory: bool, reader: Reader | ReaderFactory | None, cache: Cache | None
+) -> Reader | ReaderFactory | None:
     if in_memory:
-        if reader is not None:
-            raise ConfigError(f"the source is in memory and nothing is read; leave out reader={reader!r}")
+        for name, given in (("reader", reader), ("cache", cache)):
+            if given is not None:
+                raise ConfigError(f"the source is in memory and nothing is read; leave out {name}={given!r}")
         return None
+    chosen = _reader(reader)
+    return chosen if cache is None else CachingReader(chosen, cache)
+
+
+def _reader(reader: Reader | ReaderFactory | None) -> Reader | ReaderFactory:
     if reader is None:
         return FileReader()
     if not isinstance(reader, Reader | ReaderFactory):

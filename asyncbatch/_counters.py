@@ -118,7 +118,7 @@ class ReadTotals:
         return sums | {name: getattr(state.latest, name) for name in _LATEST}
 
 
-_SUMMED = ("retries", "timeouts", "hedges")
+_SUMMED = ("retries", "timeouts", "hedges", "cache_hits", "cache_misses", "cache_bytes", "cache_corrupt")
 _LATEST = ("lost_threads", "concurrency", "group")
 _NOT_COUNTED_HERE = {*_SUMMED, *_LATEST, "bytes_ahead", "read_latency", "slowest_reads"}
 

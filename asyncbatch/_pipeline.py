@@ -2,8 +2,8 @@
 
 All of this runs on the engine's event loop; threads report back to it. Nothing is awaited sample by sample in sequence:
 
-* `_read_ahead` starts a read as soon as a lane is free and the window of bytes has room, batches ahead of decoding
-  (where the storage answers at once it starts none, and a thread reads and decodes an open batch in one go: `_runs`);
+* `_read_ahead` starts a read as soon as the window of bytes has room, batches ahead of decoding (where the storage
+  answers at once it starts none, and a thread reads and decodes an open batch in one go: `_runs`);
 * `_open_batches` gives a batch its memory when the caller has taken enough of those before it: that is a credit;
 * bytes that arrive for an open batch go straight to the decode threads, others wait for it to open;
 * a batch whose last slot settled is complete, and leaves in order;
@@ -30,11 +30,12 @@ from asyncbatch._mailbox import Mailbox
 from asyncbatch._memory import BatchMemory
 from asyncbatch._planning import PlannedBatch, StandIn, plan_batches
 from asyncbatch._progress import Delivery, Made, Passed, Progress
-from asyncbatch._reads import Reads, opened
+from asyncbatch._reads import Reads
 from asyncbatch._stages import Stages
 from asyncbatch._stand_ins import StandIns
 from asyncbatch._tally import ErrorTally
 from asyncbatch.on_error import Replace, Skip
+from asyncbatch.readers._opened import opened
 from asyncbatch.readers._pool import DaemonThreadPool
 
 __all__ = ["Pipeline"]
@@ -43,7 +44,6 @@ __all__ = ["Pipeline"]
 _PLANNED_AT_FIRST, _PLANNED_AT_ONCE = 64, 512
 
 _LARGEST_GROUP = 8  # a hop costs some 30 µs: more samples a hop hardly make it cheaper, and end less evenly
-
 _MANY_BATCHES = 16  # read ahead, half a second of decoding or more: they wait behind a late one, not for more reads
 
 _PLAN_CLOSE_TIMEOUT = 1.0  # seconds for a user's source to return; after that its daemon thread is left to itself

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -17,30 +16,16 @@ from typing import Any
 
 from asyncbatch._assembly import Assembly
 from asyncbatch._counters import Counters
-from asyncbatch._mailbox import Mailbox
 from asyncbatch._runs import Runs, Use
 from asyncbatch._spans import Lanes, record
 from asyncbatch._stages import Stages
-from asyncbatch._types import Reader, ReaderFactory, Sample
+from asyncbatch._types import Reader, Sample
 from asyncbatch._window import ReadAheadWindow, Room
-from asyncbatch.readers import FileReader
 from asyncbatch.readers._first_try import GoOn
 from asyncbatch.readers._whole import Content, Outcome
 from asyncbatch.readers.files import OpenFileReader
 
-__all__ = ["Reads", "opened"]
-
-
-def opened(
-    reader: Reader | ReaderFactory | None,
-    mailbox: Mailbox,
-    wants_more: Callable[[], bool],
-    on_crash: Callable[[BaseException], None],
-) -> AbstractAsyncContextManager[Reader | None]:
-    """Open a reader for one iteration; ours is told whether anybody waits for what it reads."""
-    if isinstance(reader, FileReader):
-        return reader.open(mailbox, wants_more, on_crash)
-    return reader.open() if isinstance(reader, ReaderFactory) else nullcontext(reader)
+__all__ = ["Reads"]
 
 
 @dataclass(slots=True, eq=False)

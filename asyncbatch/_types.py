@@ -151,6 +151,10 @@ class ReadCounters:
         lost_threads: Threads that are stuck in a read that was given up, now.
         concurrency: How many reads it allows at once, now.
         group: How many samples a thread reads in one go, now.
+        cache_hits: Samples that a cache had.
+        cache_misses: Samples that it had not.
+        cache_bytes: Bytes that came from it.
+        cache_corrupt: Its entries that were not what they were when they came, and were fetched again.
     """
 
     retries: int = 0
@@ -159,6 +163,10 @@ class ReadCounters:
     lost_threads: int = 0
     concurrency: int = 0
     group: int = 1
+    cache_hits: int = 0
+    cache_misses: int = 0
+    cache_bytes: int = 0
+    cache_corrupt: int = 0
 
 
 @runtime_checkable

@@ -24,6 +24,7 @@ from asyncbatch._state import restored, to_state
 from asyncbatch._types import Array, Decoder, Hook, Reader, ReaderFactory, Source
 from asyncbatch._useful_threads import UsefulThreads
 from asyncbatch.on_error import OnError, require_on_error
+from asyncbatch.readers.cache import Cache, as_cache
 from asyncbatch.sampling import Plan, SamplerLike, Sequential, Shuffle, as_sampler, order_of
 from asyncbatch.sources import as_source
 from asyncbatch.stats import Stats
@@ -69,6 +70,7 @@ class Loader:
         in_order: Deliver the batches in the plan's order; otherwise as they complete. Their contents are the same.
         on_error: What a sample does that cannot be read or decoded: "raise" in its turn, so that nothing is lost in
             silence; `Skip(limit)` leaves it out, `Replace(limit)` puts another in its place, and both report it.
+        cache: A folder on a local disk, or a `Cache`, where samples are kept that were read once.
         hooks: A list of those that are told about every read, decode, wait and compute span; see `Hook`.
 
     Attributes:
@@ -98,6 +100,7 @@ class Loader:
         decode_threads: int | Literal["auto"] = "auto",
         in_order: bool = True,
         on_error: OnError = "raise",
+        cache: Cache | str | os.PathLike[str] | None = None,
         hooks: Sequence[Hook] = (),
     ) -> None:
         batch_size = require_whole("batch_size", batch_size, least=1, example=32)
@@ -119,7 +122,7 @@ class Loader:
             source=self.source,
             plan=Plan(order, batch_size, drop_last, *as_shard(shard)),
             seed=seed,
-            reader=choose_reader(take is not None, reader),
+            reader=choose_reader(take is not None, reader, as_cache(cache)),
             take=take,
             decoder=choose_decoder(take is not None, image_size, decoder),
             decode_threads=threads,

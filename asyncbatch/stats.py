@@ -39,6 +39,11 @@ class Stats:
             more work and spare the caller the slow tail; always near the cap, one replica is slower than the other.
         direct: Samples that one thread read and decoded in one go, because the storage answered at once. When they are
             nearly all, storage is no concern.
+        cache_hits: Samples that the cache had. In the second epoch they are the share of the set that it holds.
+        cache_misses: Samples that it had not.
+        cache_bytes: Of `bytes_read`, what came from the cache and not from storage.
+        cache_corrupt: Entries of the cache that were not what they were when they came, and were fetched again. More
+            than a few: the disk is unwell.
         lost_threads: Threads stuck in a read that was given up, of the latest iteration, now. Each holds its memory
             until the storage answers; at the reader's `max_lost` no further one is given up.
         concurrency: How many reads the reader allows at once, now or at the end of the latest iteration. What it found
@@ -72,6 +77,10 @@ class Stats:
     timeouts: int = 0
     hedges: int = 0
     direct: int = 0
+    cache_hits: int = 0
+    cache_misses: int = 0
+    cache_bytes: int = 0
+    cache_corrupt: int = 0
     lost_threads: int = 0
     concurrency: int = 0
     group: int = 0

@@ -63,7 +63,7 @@ def test_a_scrape_returns_what_stats_says(registry, scrape):
         *(f"asyncbatch_{name}_total" for name in (
             "batches", "samples", "bytes_read", "read_seconds", "decode_seconds", "wait_seconds", "wait_reading",
             "wait_decoding", "wait_handoff", "compute_seconds", "retries", "timeouts", "hedges", "direct", "skipped",
-            "replaced",
+            "replaced", "cache_hits", "cache_misses", "cache_bytes", "cache_corrupt",
         )),
         *(f"asyncbatch_{name}" for name in (
             "lost_threads", "concurrency", "group", "decode_threads", "bytes_ahead", "read_ahead",

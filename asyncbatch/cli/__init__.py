@@ -1,4 +1,4 @@
-"""The command `asyncbatch`: `demo`, `index`, `doctor`, `bench`, `preview` and `trace`."""
+"""The command `asyncbatch`: `demo`, `index`, `doctor`, `bench`, `preview`, `trace` and `cache`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import asyncbatch as ab
-from asyncbatch.cli import bench, demo, doctor, index, preview, trace
+from asyncbatch.cli import bench, cache, demo, doctor, index, preview, trace
 
 __all__ = ["main"]
 
@@ -48,6 +48,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"asyncbatch {ab.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (demo, index, doctor, bench, preview, trace):
+    for module in (demo, index, doctor, bench, preview, trace, cache):
         module.add_to(commands)
     return parser

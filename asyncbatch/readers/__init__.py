@@ -1,5 +1,6 @@
 """Sample → bytes."""
 
+from asyncbatch.readers.cache import Cache
 from asyncbatch.readers.files import FileReader
 
-__all__ = ["FileReader"]
+__all__ = ["Cache", "FileReader"]

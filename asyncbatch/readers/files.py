@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from mmap import mmap
-from typing import Literal
+from typing import ClassVar, Literal
 
 from asyncbatch._arguments import Size, require_whole, size_in_bytes
 from asyncbatch._errors import ConfigError
@@ -69,6 +69,7 @@ class FileReader:
     grace: float = 60.0
     max_size: Size = "256MB"
     roots: Sequence[str | os.PathLike[str]] = ()
+    is_told: ClassVar[bool] = True
     _findings: Findings = field(default_factory=Findings, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
