@@ -37,6 +37,12 @@ def advice(stats: Stats) -> str:
 
 
 def _for_reading(stats: Stats) -> str:
+    if not stats.concurrency:  # nothing was read; a source of items waits for them in the decode threads
+        return (
+            f"the source's items are slow to come on {stats.decode_threads} threads; if they wait for storage, write "
+            f"decode_threads={max(16, 2 * stats.decode_threads)}; files are read further ahead by sources.folder or "
+            "sources.manifest."
+        )
     median, late = stats.read_latency.quantile(0.5), stats.read_latency.quantile(0.99)
     if late > _SLOW_TAIL * median and stats.bytes_ahead > _FULL * stats.read_ahead:
         return (

@@ -16,7 +16,7 @@ import numpy as np
 
 from asyncbatch._errors import AsyncbatchError, DecodeError, SampleError, SourceError, describe
 from asyncbatch._memory import BatchMemory
-from asyncbatch._planning import PlannedBatch, stack_labels_with
+from asyncbatch._planning import PlannedBatch, stack_fetched, stack_labels_with
 from asyncbatch._seating import Seating
 from asyncbatch._types import Array, Batch, Decoder, Indices
 
@@ -69,10 +69,11 @@ class Assembly:
         self._memory = memory
         self._seed = seed
         self._lock = threading.Lock()
+        self._spent = 0.0, 0.0  # seconds, on fetching and on decoding
         self._missing = len(planned.samples)  # slots that have neither a row nor an error
         self._on_failure = on_failure
         self._held: list[tuple[int, Any]] = []
-        self._labels = planned.labels
+        self._labels: Array | None = None
         self._images: Array | None = None
         self._rows: list[Array] = []
 
@@ -175,6 +176,12 @@ class Assembly:
         self._on_failure(self, slot)
         return False
 
+    def spent(self, fetching: float, decoding: float) -> None:
+        """Hear how many seconds a thread spent on getting some of its samples, and on making rows of them."""
+        with self._lock:
+            self._spent = self._spent[0] + fetching, self._spent[1] + decoding
+            self.reading = self._spent[0] / max(sum(self._spent), 1e-9)
+
     def _settle(self, slots: int) -> bool:
         with self._lock:
             self._missing -= slots
@@ -189,12 +196,11 @@ class Assembly:
         kept = self.seating.kept()
         if self.seating.errors or not kept:
             return
-        if self.seating.replaced:
-            try:
-                self._labels = stack_labels_with(self.planned, [self.seating.occupant(slot)[1] for slot in kept])
-            except SourceError as error:
-                self.seating.errors[len(self.planned.samples)] = error  # after whatever the slots have to say
-                return
+        try:
+            self._labels = self._labels_of(kept)
+        except SourceError as error:
+            self.seating.errors[len(self.planned.samples)] = error  # after whatever the slots have to say
+            return
         if self._images is None:
             rows = [self._rows[slot] for slot in kept]
             if len({(row.shape, row.dtype) for row in rows}) == 1:
@@ -205,6 +211,14 @@ class Assembly:
                 if place != slot:  # and so before it: what is overwritten has moved already
                     self._images[place] = self._images[slot]
             self._images = self._images[: len(kept)]
+
+    def _labels_of(self, kept: list[int]) -> Array | None:
+        if self.seating.labels:
+            return stack_fetched([self.seating.labels[slot] for slot in kept])
+        if self.seating.replaced:
+            return stack_labels_with(self.planned, [self.seating.occupant(slot)[1] for slot in kept])
+        labels = self.planned.labels
+        return labels if labels is None or self.seating.as_planned else labels[kept]
 
     def finish(self, kind: RowKind | None) -> Batch | None:
         """Return the batch; None when all of its samples were skipped.
@@ -228,14 +242,13 @@ class Assembly:
         for slot in kept if self._images is None else kept[:1]:
             self._check(slot, first if slot == kept[0] else self._rows[slot], kind)
         assert self._images is not None  # noqa: S101 - rows that are all alike were stacked by `seal`
-        planned, labels, indices, samples = self.planned, self._labels, self.planned.indices, self.planned.samples
+        planned, indices, samples = self.planned, self.planned.indices, self.planned.samples
         if not self.seating.as_planned:
             occupants = [self.seating.occupant(slot) for slot in kept]
             indices, samples = np.array([index for index, _ in occupants], np.int64), [one for _, one in occupants]
-            labels = labels if labels is None or self.seating.replaced else labels[kept]
         return Batch(
             self._images,
-            labels,
+            self._labels,
             indices=indices,
             keys=[sample.key for sample in samples],
             epoch=planned.epoch,

@@ -10,11 +10,13 @@ from typing import Any, cast
 import numpy as np
 
 from asyncbatch._arguments import Size, size_in_bytes
+from asyncbatch._chunked import ChunkedSource
 from asyncbatch._errors import ConfigError
 from asyncbatch._machine import usable_memory
-from asyncbatch._types import Array, Decoder, Hook, Reader, ReaderFactory
+from asyncbatch._types import Array, Decoder, Hook, Reader, ReaderFactory, Source
 from asyncbatch.decoders import ImageDecoder, as_decoder
 from asyncbatch.readers import Cache, FileReader
+from asyncbatch.readers._chunks import ChunkReader
 from asyncbatch.readers.cache import CachingReader
 
 __all__ = ["check_batch_fits", "choose_decoder", "choose_hooks", "choose_read_ahead", "choose_reader"]
@@ -33,14 +35,20 @@ def choose_read_ahead(size: Size) -> int:
 
 
 def choose_reader(
-    in_memory: bool, reader: Reader | ReaderFactory | None, cache: Cache | None
+    source: Source, in_memory: bool, reader: Reader | ReaderFactory | None, cache: Cache | None
 ) -> Reader | ReaderFactory | None:
+    chunked = hasattr(source, "load_chunk")
+    if (in_memory or chunked) and reader is not None:
+        raise ConfigError(f"the source has its pictures itself and nothing else is read; leave out reader={reader!r}")
+    if in_memory and cache is not None:
+        raise ConfigError(f"the source has its pictures itself and nothing is read; leave out cache={cache!r}")
     if in_memory:
-        for name, given in (("reader", reader), ("cache", cache)):
-            if given is not None:
-                raise ConfigError(f"the source is in memory and nothing is read; leave out {name}={given!r}")
         return None
-    chosen = _reader(reader)
+    if chunked:
+        chunks = cast("ChunkedSource", source)
+        chosen: Reader | ReaderFactory = ChunkReader(chunks, min(chunks.keep, usable_memory() // _SHARE))
+    else:
+        chosen = _reader(reader)
     return chosen if cache is None else CachingReader(chosen, cache)
 
 

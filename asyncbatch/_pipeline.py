@@ -43,7 +43,6 @@ __all__ = ["Pipeline"]
 # Samples. A hop to the planning thread costs some 60 µs. It is fewer at first, since a source may take long for each.
 _PLANNED_AT_FIRST, _PLANNED_AT_ONCE = 64, 512
 
-_LARGEST_GROUP = 8  # a hop costs some 30 µs: more samples a hop hardly make it cheaper, and end less evenly
 _MANY_BATCHES = 16  # read ahead, half a second of decoding or more: they wait behind a late one, not for more reads
 
 _PLAN_CLOSE_TIMEOUT = 1.0  # seconds for a user's source to return; after that its daemon thread is left to itself
@@ -74,8 +73,6 @@ class Pipeline:
         self._plan_pool = DaemonThreadPool(1, "asyncbatch-plan")
         self._plan = plan_batches(stages.source, stages.plan, begin.left(epochs))
         self._at_once = _PLANNED_AT_FIRST
-        # Samples that wait for their batch to open go to the threads in groups, which saves hops; each thread gets two.
-        self._group = max(1, min(_LARGEST_GROUP, stages.plan.batch_size // (2 * stages.decode_threads)))
         self._memory = BatchMemory(spare=stages.prefetch)
         self._reads: Reads | None = None
         self._credits = asyncio.Semaphore(stages.prefetch)
@@ -223,8 +220,8 @@ class Pipeline:
                 continue
             held = assembly.open()
             self._incomplete += 1
-            for start in range(0, len(held), self._group):
-                self._decoding.decode(assembly, held[start : start + self._group])
+            for start in range(0, len(held), self._decoding.group):  # those that waited for their batch to open
+                self._decoding.decode(assembly, held[start : start + self._decoding.group])
             if assembly.planned.error is not None:
                 self._completed(assembly)
             elif self._stages.reader is None:

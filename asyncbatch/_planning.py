@@ -8,6 +8,7 @@ from __future__ import annotations
 from asyncio import CancelledError
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from asyncbatch._errors import AsyncbatchError, SourceError, describe
 from asyncbatch._types import Array, Indices, Sample, Source
 from asyncbatch.sampling import Plan
 
-__all__ = ["PlannedBatch", "StandIn", "plan_batches", "plan_stand_in", "stack_labels_with"]
+__all__ = ["PlannedBatch", "StandIn", "plan_batches", "plan_stand_in", "stack_fetched", "stack_labels_with"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +136,18 @@ def stack_labels_with(planned: PlannedBatch, samples: Sequence[Sample]) -> Array
         return labels if labels.dtype.kind == others.dtype.kind == "U" else labels.astype(others.dtype, casting="safe")
     except (Exception, CancelledError) as cause:
         raise _failed("the labels of a batch with stand-ins", cause) from cause
+
+
+def stack_fetched(labels: Sequence[Any]) -> Array | None:
+    """Return labels that came with the pictures of a batch, in its order; None where there are none.
+
+    Raises:
+        SourceError: They do not fit into one array.
+    """
+    try:
+        return _stack_labels(list(labels))
+    except (Exception, CancelledError) as cause:
+        raise _failed("the labels of one batch", cause) from cause
 
 
 def _sample_of(source: Source, index: int) -> Sample:

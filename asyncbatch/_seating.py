@@ -6,6 +6,7 @@ Each slot is worked on by one thread at a time, so nothing here is locked.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from asyncbatch._errors import AsyncbatchError, FileChanged, ReadError, SampleChanged, SampleError, describe
 from asyncbatch._planning import PlannedBatch, StandIn
@@ -22,6 +23,7 @@ class Seating:
 
     Attributes:
         errors: What is raised whatever may be let pass, by slot; one past the last is for what all rows are to blame.
+        labels: Those that came with the pictures, by slot; empty where the source said them beforehand.
     """
 
     def __init__(self, planned: PlannedBatch) -> None:
@@ -29,6 +31,7 @@ class Seating:
         self._failures: dict[int, list[SampleError]] = {}  # of each slot: its sample's, then those of its stand-ins
         self._stand_ins: dict[int, StandIn] = {}
         self.errors: dict[int, AsyncbatchError] = {}
+        self.labels: dict[int, Any] = {}
         if planned.error is not None:
             self.errors[0] = planned.error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from asyncbatch._types import Array, Decoder, Hook, Indices, Reader, ReaderFactory, Source
 from asyncbatch._useful_threads import UsefulThreads
@@ -21,8 +22,9 @@ class Stages:
         source: What there is.
         plan: In which order, in which batches.
         seed: What every random thing done to a sample is seeded with.
-        reader: Sample → bytes; None for a source in memory.
+        reader: Sample → bytes; None for a source in memory or of items.
         take: Indices → rows, of a source in memory.
+        fetch: Index → picture and label, of a source of items.
         decoder: Bytes → row; None for a source in memory whose rows are taken as they are.
         decode_threads: How many samples are decoded at once.
         useful_threads: How many of them are of use where samples are read and decoded in one go, as far as was found.
@@ -38,6 +40,7 @@ class Stages:
     seed: int
     reader: Reader | ReaderFactory | None
     take: Callable[[Indices], Array] | None
+    fetch: Callable[[int], tuple[Any, Any]] | None
     decoder: Decoder | None
     decode_threads: int
     useful_threads: UsefulThreads
@@ -46,3 +49,11 @@ class Stages:
     in_order: bool
     on_error: OnError
     hooks: Sequence[Hook]
+
+    @property
+    def batch(self) -> str:
+        """What a batch looks like, as far as that is known beforehand."""
+        size, decoder = self.plan.batch_size, self.decoder
+        if decoder is None or decoder.row_shape is None:
+            return str(size)
+        return f"{(size, *decoder.row_shape)} {decoder.row_dtype}"

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from asyncbatch._errors import SampleError
 
-__all__ = ["Array", "Batch", "Decoder", "Hook", "Indices", "MemorySource", "ReadCounters", "Reader", "ReaderFactory",
-           "Sample", "SeedKey", "Source", "Span"]  # fmt: skip
+__all__ = ["Array", "Batch", "Decoder", "Hook", "Indices", "ItemSource",
+           "MemorySource", "ReadCounters", "Reader", "ReaderFactory", "Sample", "SeedKey", "Source",
+           "Span"]  # fmt: skip
 
 Array = NDArray[Any]
 Indices = NDArray[np.int64]
@@ -140,6 +141,26 @@ class MemorySource(Source, Protocol):
         ...
 
 
+@runtime_checkable
+class ItemSource(Source, Protocol):
+    """A source that gets each picture by itself, and its label with it: see `sources.items`.
+
+    `Sample.label` is not asked for. `fetch` is called in the decode threads, several at a time, once for each sample.
+    """
+
+    def fetch(self, index: int, /) -> tuple[Any, Any]:
+        """Return a sample's picture and its label.
+
+        Returns:
+            The picture: an array, a Pillow image or bytes; an array may be the source's own. And the label, a number, a
+            text or an array, of one kind and shape for all samples; None where there are none.
+
+        Raises:
+            Exception: Anything; the pipeline makes a `ReadError` of it that names the sample.
+        """
+        ...
+
+
 @dataclass(slots=True)
 class ReadCounters:
     """What a reader did since it was opened, for `Loader.stats`.
@@ -213,7 +234,8 @@ class Decoder(Protocol):
         """Decode one sample.
 
         Args:
-            data: The sample's bytes; for a `MemorySource` its row, an array that may be written to.
+            data: The sample's bytes; for a `MemorySource` its row, and for an `ItemSource` its picture if that is not
+                bytes, an array that may be written to.
             out: The sample's slot in the batch, of `row_shape` and `row_dtype`; None when these are unknown.
             seed: What to seed randomness with.
 

@@ -23,6 +23,7 @@ from asyncbatch._stages import Stages
 from asyncbatch._state import restored, to_state
 from asyncbatch._types import Array, Decoder, Hook, Reader, ReaderFactory, Source
 from asyncbatch._useful_threads import UsefulThreads
+from asyncbatch.decoders import ItemDecoder
 from asyncbatch.on_error import OnError, require_on_error
 from asyncbatch.readers.cache import Cache, as_cache
 from asyncbatch.sampling import Plan, SamplerLike, Sequential, Shuffle, as_sampler, order_of
@@ -41,13 +42,13 @@ class Loader:
     collection and interpreter exit end the background work too; `close` or `with` do so at a place of your choosing.
 
     Args:
-        source: A folder with one sub-folder a class, a manifest file with a picture and its label a line, or any
-            `Source`, such as `sources.arrays(x, y)`.
+        source: A folder with one sub-folder a class, a manifest file with a picture and its label a line, a Parquet
+            file, or any `Source`, such as `sources.arrays(x, y)` or `sources.items(dataset)`.
         batch_size: Samples a batch.
         image_size: (height, width) in pixels, or one number for both; shorthand for `decoder=ImageDecoder(image_size)`.
             Without it all pictures must have one size.
         decoder: How bytes become a row of the batch: an `ImageDecoder` or any `callable(bytes) -> ndarray`. Default:
-            `ImageDecoder(image_size)`; for a source in memory its rows as they are.
+            `ImageDecoder(image_size)`; for a source in memory or of items its rows as they are.
         reader: How bytes are had: a `FileReader`, or any object with `async def read(sample) -> bytes` and an int
             `concurrency`. Default: `FileReader()`.
         shuffle: Draw a new order for each epoch, from `seed` and the epoch's number.
@@ -117,14 +118,17 @@ class Loader:
         self._sampler = as_sampler(sampler, shuffle=shuffle, block=getattr(self.source, "shuffle_block", None))
         order = order_of(self.source, self._sampler, seed)
         # Not isinstance: before Python 3.12 that evaluates every property, and a fingerprint may hash much data.
-        take = getattr(self.source, "take", None)
+        take, fetch = (getattr(self.source, name, None) for name in ("take", "fetch"))
+        in_memory = take is not None or fetch is not None
+        self.decoder = choose_decoder(in_memory, image_size, decoder)
         self._stages = Stages(
             source=self.source,
             plan=Plan(order, batch_size, drop_last, *as_shard(shard)),
             seed=seed,
-            reader=choose_reader(take is not None, reader, as_cache(cache)),
+            reader=choose_reader(self.source, in_memory, reader, as_cache(cache)),
             take=take,
-            decoder=choose_decoder(take is not None, image_size, decoder),
+            fetch=fetch,
+            decoder=ItemDecoder(self.decoder) if fetch is not None else self.decoder,
             decode_threads=threads,
             useful_threads=UsefulThreads(threads),
             prefetch=prefetch,
@@ -133,7 +137,6 @@ class Loader:
             on_error=require_on_error(on_error),
             hooks=self._hooks,
         )
-        self.decoder = self._stages.decoder
         check_batch_fits(self.decoder, batch_size)
         self._counters = Counters(threads, self._stages.read_ahead)
         self._next_epoch = 0
@@ -145,7 +148,7 @@ class Loader:
 
     def __repr__(self) -> str:
         stages = self._stages
-        parts = [repr(self.source), f"batch_size={stages.plan.batch_size}", f"decoder={stages.decoder!r}"]
+        parts = [repr(self.source), f"batch_size={stages.plan.batch_size}", f"decoder={self.decoder!r}"]
         if self._sampler != Sequential():
             order = "shuffle=True" if self._sampler == Shuffle() else f"sampler={self._sampler!r}"
             parts += [order, f"seed={stages.seed}"]
@@ -153,10 +156,7 @@ class Loader:
             parts.append(f"shard=({stages.plan.rank}, {stages.plan.world})")
         if stages.on_error != "raise":
             parts.append(f"on_error={stages.on_error!r}")
-        batch = f"{stages.plan.batch_size}"
-        if self.decoder is not None and self.decoder.row_shape is not None:
-            batch = f"{(stages.plan.batch_size, *self.decoder.row_shape)} {self.decoder.row_dtype}"
-        return f"Loader({', '.join(parts)}): {len(self):,} batches of {batch}"
+        return f"Loader({', '.join(parts)}): {len(self):,} batches of {stages.batch}"
 
     def __len__(self) -> int:
         """Batches an epoch."""

@@ -15,7 +15,7 @@ import asyncbatch
 PACKAGE = Path(asyncbatch.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-LEAVES = {"_types", "_errors", "_arguments", "_mailbox", "_priority"}
+LEAVES = {"_types", "_errors", "_arguments", "_mailbox", "_priority", "_chunked"}
 """What every stage may know."""
 
 STAGES = ("sampling", "sources", "readers", "decoders")
@@ -94,6 +94,7 @@ def test_core_imports_no_extra():
         "torchvision",
         "PIL",
         "psutil",
+        "pyarrow",
     }
     assert not extras & set(names)
     assert "asyncbatch.cli" not in names

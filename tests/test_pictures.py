@@ -117,7 +117,7 @@ def test_arrays_in_memory_come_as_they_are_or_decoded():
 
 def test_a_source_in_memory_takes_no_reader():
     """A reader for what is in memory is a mistake, and said to be one."""
-    with pytest.raises(ab.ConfigError, match="nothing is read; leave out reader"):
+    with pytest.raises(ab.ConfigError, match="nothing else is read; leave out reader"):
         ab.Loader(ab.sources.arrays(np.zeros((5, 2))), batch_size=2, reader=ab.FileReader())
 
 
@@ -189,7 +189,7 @@ def test_stats_count_what_was_delivered(picture_folder):
     size = sum(path.stat().st_size for path in picture_folder.rglob("*.*"))
     assert (after.batches, after.samples, after.bytes_read) == (6, 90, size)
     assert min(after.read_seconds, after.decode_seconds, after.wait_seconds, after.compute_seconds) > 0
-    assert before == ab.Stats()
+    assert (before.batches, before.bytes_read, before.read_latency) == (0, 0, ab.ReadLatency())
 
 
 def test_hooks_see_every_read_decode_wait_and_compute(picture_folder):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from asyncbatch import ConfigError, sources
+import asyncbatch as ab
+from asyncbatch import ConfigError, SourceError, sources
 from asyncbatch._types import MemorySource
 
 
@@ -96,6 +97,39 @@ def test_arrays_are_not_copied(tmp_path):
     taken = source.take(np.array([1]))
     assert type(taken) is np.ndarray
     assert taken.tolist() == [[7, 7]]
+
+
+@pytest.mark.parametrize("given", [str, lambda path: path, lambda path: np.load(path, mmap_mode="r")])
+def test_mapped_files(tmp_path, given):
+    """A .npy file, by its path or mapped by the caller, gives the batches of the array that was saved in it."""
+    x = np.random.default_rng(0).integers(0, 256, (50, 6, 5, 3), np.uint8)
+    y = np.arange(50, dtype=np.uint8)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", y)
+    source = sources.arrays(given(tmp_path / "x.npy"), given(tmp_path / "y.npy"))
+    assert isinstance(source.x, np.memmap)
+    assert not source.x.flags.writeable
+    assert source.fingerprint == sources.arrays(x, y).fingerprint
+    for batch in ab.Loader(source, batch_size=8, shuffle=True):
+        assert type(batch.images) is np.ndarray
+        assert batch.images.flags.writeable
+        np.testing.assert_array_equal(batch.images, x[batch.indices])
+        assert batch.labels.dtype == np.int64
+        np.testing.assert_array_equal(batch.labels, batch.indices)
+
+
+def test_files_that_are_no_arrays(tmp_path):
+    """A path to something else is a SourceError that says what to write; pickled objects are never loaded."""
+    np.save(tmp_path / "objects.npy", np.array([{}, []], object), allow_pickle=True)
+    (tmp_path / "text.npy").write_text("no array")
+    (tmp_path / "empty.npy").touch()
+    for name in ("objects.npy", "text.npy", "empty.npy"):
+        with pytest.raises(SourceError, match=r"no \.npy file of numbers.*write np\.save"):
+            sources.arrays(tmp_path / name)
+    with pytest.raises(SourceError, match="does not exist"):
+        sources.arrays("missing.npy")
+    with pytest.raises(SourceError, match="is not a file"):
+        sources.arrays(tmp_path)
 
 
 def test_whatever_numpy_takes():

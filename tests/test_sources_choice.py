@@ -73,6 +73,11 @@ SEQUENCE = {"__len__": lambda self: 1, "__getitem__": lambda self, index: None}
         ),
         (a_class_of("pandas", "DataFrame", **SEQUENCE, to_csv=None, __array__=None), "pandas.DataFrame", "to_csv("),
         (a_class_of("mine", "Half", **SEQUENCE), "mine.Half", "__getitem__(index) -> Sample, and fingerprint"),
+        ([(np.zeros((2, 2)), 0)] * 3, "list of 3", "Loader(sources.items(pairs), …)"),
+        ([("a.jpg", 0), ("b.jpg", 1)], "list of 2", "Loader(sources.manifest('list.csv', root='.'), …)"),
+        (a_class_of("torch.utils.data", "Subset", **SEQUENCE), "torch.utils.data.Subset", "sources.items(dataset), …"),
+        (a_class_of("datasets", "Dataset", **SEQUENCE, to_csv=None), "datasets.Dataset", "sources.items(dataset), …"),
+        (a_class_of("mine", "Pictures", **SEQUENCE), "mine.Pictures", "Loader(sources.items(obj), …)"),
         (None, "None", "Loader('pictures/', …)"),
         (3, "int", "Loader('pictures/', …)"),
         ([], "list of 0", "pathlib.Path('list.txt').write_text("),
@@ -123,4 +128,4 @@ def test_missing_path(tmp_path, monkeypatch):
 
 def test_names_are_sorted():
     """The public names are these, sorted."""
-    assert sources.__all__ == ["arrays", "folder", "manifest"]
+    assert sources.__all__ == ["arrays", "folder", "items", "manifest", "parquet", "tar"]

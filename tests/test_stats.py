@@ -214,6 +214,7 @@ def test_nothing_was_delivered_yet(pictures):
         ({}, "the storage gives no more than 10MB a second at 64 reads at once; `asyncbatch doctor PATH`"),
         ({"wait_seconds": 0.05, "wait_reading": 0.05, "wait_decoding": 0.0}, "Nothing to change"),
         ({"batches": 3}, "Too early to say"),
+        ({"concurrency": 0}, "items are slow to come on 2 threads; if they wait for storage, write decode_threads=16"),
         ({"direct": 3000}, "a local disk or its cache is the limit"),
         (
             {"bytes_ahead": 250 * 10**6, "read_latency": ab.ReadLatency(((0.03, 3000), (2.0, 200)))},

@@ -47,8 +47,8 @@ class Cache:
 
     What comes first stays until the cache is cleared; when it is full, the rest is read from where it is. Processes of
     one machine may share a folder: each sample is fetched by one of them. A process that is killed leaves nothing that
-    would disturb the next, and a full disk ends the filling with a warning. A sample is known by its path, offset and
-    length: if files are replaced under their names, clear the cache.
+    would disturb the next, and a full disk ends the filling with a warning. A sample is known by its key, path, offset
+    and length: if files are replaced under their names, clear the cache.
 
     Args:
         path: A folder on a local disk, made if it is not there; or "memory", for as long as this object lives.
@@ -225,5 +225,5 @@ class OpenCachingReader:
 
 
 def _name_of(sample: Sample) -> str:
-    text = f"{sample.path}\0{sample.offset}\0{sample.length}".encode("utf-8", "surrogateescape")
+    text = f"{sample.key}\0{sample.path}\0{sample.offset}\0{sample.length}".encode("utf-8", "surrogateescape")
     return hashlib.blake2b(text, digest_size=16).hexdigest()

@@ -1,18 +1,21 @@
-"""Pictures in memory already."""
+"""Pictures in memory already, or in a file that is mapped into it."""
 
 from __future__ import annotations
 
 import operator
+import os
+import stat
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from asyncbatch._errors import ConfigError
+from asyncbatch._errors import ConfigError, SourceError, describe
 from asyncbatch._types import Array, Indices, Sample
 from asyncbatch.sources._fingerprint import Digest
 from asyncbatch.sources._labels import from_memory
+from asyncbatch.sources._paths import file_mode, path_text
 
 __all__ = ["ArraySource", "arrays"]
 
@@ -63,18 +66,21 @@ class ArraySource:
 
 
 def arrays(x: Any, y: Any = None) -> ArraySource:
-    """Serve pictures, or any rows, that are in memory. Nothing is read or decoded.
+    """Serve pictures, or any rows, that are in memory or in a .npy file. Nothing is decoded.
 
     Args:
         x: (N, *row) of numbers: an array or whatever `np.asarray` takes, such as a torch tensor on the CPU. An array
-            is not copied, and an `np.memmap` stays one: changes that you make to it later show in later batches.
-        y: N labels: class indices, (N,) or (N, 1) of any integer dtype, become int64, and strings become class
-            indices, in the order of the sorted names; other arrays keep their dtype. Sequences have no dtype to keep:
-            their floats become float32. Default: no labels.
+            is not copied, and an `np.memmap` stays one: changes that you make to it later show in later batches. Or
+            the path of a .npy file, which is mapped: rows are read as they are asked for, in the decode threads.
+        y: N labels, or the path of a .npy file that holds them: class indices, (N,) or (N, 1) of any integer dtype,
+            become int64, and strings become class indices, in the order of the sorted names; other arrays keep their
+            dtype. Sequences have no dtype to keep: their floats become float32. Default: no labels.
 
     Raises:
         ConfigError: The lengths differ, there are no rows, or one of them is no array of numbers.
+        SourceError: A .npy file is missing, or is none.
     """
+    x, y = _opened(x, "x"), _opened(y, "y")
     try:
         rows = x if isinstance(x, np.memmap) else np.asarray(x)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -90,3 +96,23 @@ def arrays(x: Any, y: Any = None) -> ArraySource:
         return ArraySource(x=rows)
     labels, names = from_memory(y, len(rows), "y")
     return ArraySource(x=rows, labels=labels, class_names=names)
+
+
+def _opened(given: Any, argument: str) -> Any:
+    """Return what a path to a .npy file leads to, mapped; anything else as it is.
+
+    Raises:
+        SourceError: The file is missing, or is no .npy file of numbers.
+    """
+    if not isinstance(given, os.PathLike) and not (isinstance(given, str) and given.endswith(".npy")):
+        return given
+    path = path_text(given, argument)
+    if not stat.S_ISREG(file_mode(path)):
+        raise SourceError(f"{path!r} is not a file; {argument} must be an array or the path of a .npy file")
+    try:
+        return np.lib.format.open_memmap(path, mode="r")  # never pickled objects, nor any other kind of file
+    except (OSError, ValueError, EOFError) as error:
+        raise SourceError(
+            f"{path!r} is no .npy file of numbers: {describe(error)}; write np.save({path!r}, {argument}), or for "
+            "pictures in files sources.folder(…) or sources.manifest(…)"
+        ) from error

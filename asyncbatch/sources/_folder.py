@@ -113,4 +113,6 @@ def _no_pictures(root: str, found: Findings, endings: tuple[str, ...]) -> Source
     message = f"{root!r} holds no pictures: looked for {' '.join(endings)} in it and its folders, found {present}"
     if found.others[".txt"] or found.others[".csv"]:
         message += "; if one of them lists the pictures, write sources.manifest('list.txt')"
+    if found.others[".parquet"]:
+        message += f"; for pictures in Parquet write sources.parquet({root!r})"
     return SourceError(message)

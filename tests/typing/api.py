@@ -103,3 +103,23 @@ def drop_in() -> None:
     for images, labels in ab.train_data("train.txt", 32, (224, 224)):
         assert_type(images, Array)
         assert_type(labels, Array | None)
+
+
+class OwnItems:
+    fingerprint = "own items"
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int, /) -> ab.Sample:
+        return ab.Sample(str(index))
+
+    def fetch(self, index: int, /) -> tuple[bytes, int]:
+        return b"", index
+
+
+def items() -> None:
+    own: ab.ItemSource = OwnItems()
+    ab.Loader(own, batch_size=2)
+    ab.Loader(ab.sources.parquet(Path("x.parquet"), label=None, keep="1GB"), batch_size=2)
+    ab.Loader(ab.sources.items([(np.zeros((2, 2)), 0)], label=None, fingerprint="release 3"), batch_size=2)
