@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,10 +11,11 @@ if TYPE_CHECKING:
 __all__ = ["advice", "describe_stats"]
 
 _ENOUGH_WAITING = 0.02  # of the time: less is nothing that anybody could win back
-_TOO_EARLY = 8  # batches: before, most of the waiting is the start
+_TOO_EARLY, _TOO_SHORT = 8, 1.0  # batches and seconds: before, most of the waiting is the start
 _BUSY = 0.8  # of the decode threads' time: the rest is the hand-over of their work
 _FULL = 0.8  # of the read-ahead budget
 _SLOW_TAIL = 5.0  # how many times the median the 99th percentile is where single reads are the trouble
+_FEW = 0.5  # of the reads that are allowed at once: if fewer are under way, it is not the storage that lacks them
 _AT_ONCE = 0.5  # of the samples: where more were read directly, the storage is the page cache or as fast
 
 
@@ -30,7 +32,7 @@ def advice(stats: Stats) -> str:
     waiting = stats.wait_seconds / stats.seconds if stats.seconds else 0.0
     if waiting < _ENOUGH_WAITING:
         return "Nothing to change: batches are there before they are asked for."
-    if stats.batches < _TOO_EARLY:
+    if stats.batches < _TOO_EARLY or stats.seconds < _TOO_SHORT:
         return "Too early to say what to change: so far most of the waiting is the start."
     causes = {_for_reading: stats.wait_reading, _for_decoding: stats.wait_decoding, _for_handoff: stats.wait_handoff}
     return "To change: " + max(causes, key=lambda cause: causes[cause])(stats)
@@ -49,8 +51,14 @@ def _for_reading(stats: Stats) -> str:
             f"single slow reads hold up whole batches, and the look-ahead is full; look further ahead, "
             f'read_ahead="{size(2 * stats.read_ahead)}", or take batches as they complete, in_order=False.'
         )
-    if stats.direct > _AT_ONCE * stats.samples:
+    if max(stats.direct, stats.cache_hits) > _AT_ONCE * stats.samples:
         return "reading from a local disk or its cache is the limit; a faster disk or smaller files would help."
+    if stats.reads_under_way < _FEW * stats.concurrency:
+        return (
+            f"only {stats.reads_under_way:.1f} of {stats.concurrency} reads that are allowed at once are under way, "
+            f'for want of room or of samples; look further ahead, read_ahead="{size(2 * stats.read_ahead)}", and see '
+            "that source[index] is quick."
+        )
     return (
         f"the storage gives no more than {size(round(stats.bytes_read / stats.seconds))} a second at "
         f"{stats.concurrency} reads at once; `asyncbatch doctor PATH` says what limits it and which mount options help."
@@ -95,16 +103,21 @@ def _waited(stats: Stats) -> str:
 def _read(stats: Stats) -> str:
     latency = stats.read_latency
     if not latency.count:
-        return ""
+        return _cached(stats)
     way = f"{stats.reads_under_way:.1f} reads were under way on average, of {stats.concurrency} allowed"
     if stats.direct > _AT_ONCE * stats.samples:
         way = "The storage answered at once"
+    longest = stats.slowest_reads[0].seconds if stats.slowest_reads else math.inf  # a quantile knows its bucket alone
+    half, most = (duration(min(longest, latency.quantile(share))) for share in (0.5, 0.99))
     slowest = "".join(f", {duration(read.seconds)} the longest ({read.key})" for read in stats.slowest_reads[:1])
     return (
         f"{size(stats.bytes_read)} were read, {size(round(stats.bytes_read / latency.count))} a sample. {way}: "
-        f"{duration(latency.quantile(0.5))} for half of them, {duration(latency.quantile(0.99))} for 99 of 100"
-        f"{slowest}."
+        f"{half} for half of them, {most} for 99 of 100{slowest}. {_cached(stats)}".rstrip()
     )
+
+
+def _cached(stats: Stats) -> str:
+    return f"{stats.cache_hits:,} samples came from the cache." if stats.cache_hits else ""
 
 
 def _decoded(stats: Stats) -> str:
@@ -117,13 +130,14 @@ def _decoded(stats: Stats) -> str:
 def _trouble(stats: Stats) -> str:
     """Tell what went wrong on the way."""
     found = {
-        "reads were tried again": stats.retries,
-        "were given up as hung": stats.timeouts,
-        "threads are stuck in reads": stats.lost_threads,
-        "samples were left out": stats.skipped,
-        "were replaced": stats.replaced,
+        "reads tried again": stats.retries,
+        "reads given up as hung": stats.timeouts,
+        "threads stuck in reads": stats.lost_threads,
+        "samples left out": stats.skipped,
+        "samples replaced": stats.replaced,
+        "damaged entries of the cache": stats.cache_corrupt,
     }
-    told = ", ".join(f"{count:,} {what}" for what, count in found.items() if count)
+    told = ", ".join(f"{what}: {count:,}" for what, count in found.items() if count)
     return told and told[0].upper() + told[1:] + "."
 
 

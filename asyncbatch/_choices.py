@@ -107,5 +107,5 @@ def check_batch_fits(decoder: Decoder | None, batch_size: int) -> None:
         rows = f"{batch_size:,} rows of shape {shape} {np.dtype(dtype)}"
         raise ConfigError(
             f"a batch of {rows} takes {size / 1e9:,.1f} GB, and this process may use {memory / 1e9:,.1f} GB of memory; "
-            "write smaller pictures, image_size=(224, 224), or a smaller batch_size"
+            "write a smaller batch_size, batch_size=32, or a smaller image_size"
         )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asyncbatch._advice import advice, duration
+from asyncbatch._errors import ConfigError
 
 if TYPE_CHECKING:
     from asyncbatch.stats import Stats
@@ -35,6 +37,8 @@ def draw_stats(stats: Stats, path: str | os.PathLike[str] | None) -> Any:
         figure.suptitle(what, x=0.01, ha="left", fontsize=12, fontweight="bold")
         figure.supxlabel(_wrapped(advice(stats)) if stats.batches else "", x=0.01, ha="left", fontsize=9)
         if path is not None:
+            if not Path(path).parent.is_dir():
+                raise ConfigError(f"there is no folder {str(Path(path).parent)!r} to write the plot into; make it")
             figure.savefig(path)
     return figure
 

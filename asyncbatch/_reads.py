@@ -21,8 +21,9 @@ from asyncbatch._spans import Lanes, record
 from asyncbatch._stages import Stages
 from asyncbatch._types import Reader, Sample
 from asyncbatch._window import ReadAheadWindow, Room
-from asyncbatch.readers._first_try import GoOn
+from asyncbatch.readers._first_try import GoOn, Timed
 from asyncbatch.readers._whole import Content, Outcome
+from asyncbatch.readers.cache import OpenCachingReader
 from asyncbatch.readers.files import OpenFileReader
 
 __all__ = ["Reads"]
@@ -69,6 +70,7 @@ class Reads:
         self._reader: Any = reader
         # Others may have words of their own for other things.
         self._begin = reader.begin if isinstance(reader, OpenFileReader) else None
+        self._read = reader.timed_read if isinstance(reader, OpenCachingReader) else reader.read
         self._hooks = stages.hooks
         self._counters = counters
         self._on_data = on_data
@@ -79,7 +81,7 @@ class Reads:
         limit = stages.read_ahead
         self.window = ReadAheadWindow(limit) if queue else ReadAheadWindow(limit, reader.concurrency)
         counters.window = self.window
-        self._lanes = Lanes()
+        self._lanes = Lanes(stages.decode_threads if queue else 0)  # the lanes before are those of runs
         self._free = queue or reader.concurrency  # how many more may be asked for
         self._one_ended = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -121,7 +123,7 @@ class Reads:
     def _begin_read(self, assembly: Assembly, slot: int, sample: Sample, room: Room) -> None:
         read = self._new(assembly, slot, sample, room)
         if self._begin is None:
-            go_on: GoOn | None = partial(self._reader.read, read.sample)
+            go_on: GoOn | None = partial(self._read, read.sample)
         else:
             go_on = self._begin(read.sample, read.room, partial(self._hear, read))
         if go_on is not None:
@@ -184,7 +186,10 @@ class Reads:
 
     async def _carry_out(self, read: _Read, go_on: GoOn) -> None:
         try:
-            data = await go_on()
+            data: Any = await go_on()
+            began, ended = read.start, perf_counter()
+            if isinstance(data, Timed):
+                data, began, ended = data.data, data.began, data.ended
             len(data)  # of a user's reader it may be anything
         except BaseException as error:
             if self._closed:  # and it was not just something that the reader awaited that was cancelled on its own
@@ -194,14 +199,14 @@ class Reads:
             self._on_failure(read.assembly, read.slot, error)
             del read  # see `Assembly.fail`
         else:
-            self._arrived(read, data, read.start, perf_counter())
+            self._arrived(read, data, began, ended)
 
-    def _arrived(self, read: _Read, data: Any, began: float, ended: float) -> None:
+    def _arrived(self, read: _Read, data: Any, began: float | None, ended: float) -> None:
         self._ended()
-        self._counters.read((ended - began,), (read.sample,), len(data))
         read.assembly.read_at = max(read.assembly.read_at, ended)
         self.window.arrive(read.room, len(data))
-        if self._hooks:  # the place that it had is that of its asking, when it was not read yet
-            lane = self._lanes.lane(began, ended)
-            record(self._hooks, "read", began, ended, read.assembly.planned, lane)
+        if began is not None:
+            self._counters.read((ended - began,), (read.sample,), len(data))
+            if self._hooks:
+                record(self._hooks, "read", began, ended, read.assembly.planned, self._lanes.lane(began, ended))
         self._on_data(read.assembly, read.slot, data)

@@ -100,10 +100,13 @@ class Runs:
         self._taken.clear()
 
     def _done(self, run: Run) -> None:
-        if run.times:
+        if run.used:
             assembly, start = run.batch
-            self._counters.read(run.times, assembly.planned.samples[start : start + run.count], run.size)
-        self._counters.direct += run.count
+            samples = assembly.planned.samples
+            self._counters.read(
+                [run.times[place] for place in run.used], [samples[start + place] for place in run.used], run.size
+            )
+        self._counters.direct += len(run.used)
         self._counters.decode_seconds += run.use_seconds
         self._read_seconds += sum(run.times)
         self._use_seconds += run.use_seconds

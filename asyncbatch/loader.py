@@ -212,6 +212,8 @@ class Loader:
         Args:
             path: The JSON file. A million spans, some hundred thousand pictures, are kept.
         """
+        if self._closed:
+            raise LoaderClosed("the loader was closed; make a new one to trace it")
         trace = Trace(path, self._hooks.remove)
         self._hooks.append(trace)
         return trace
@@ -225,8 +227,7 @@ class Loader:
         epoch = require_whole("epoch", epoch, least=0, example=1)
         if self._resumed is not None and self._resumed.epoch == epoch:
             return
-        steps = self._stages.plan.steps
-        self._resumed = Progress(steps, epoch * steps)
+        self._resumed = Progress(len(self), epoch * len(self))
 
     def state_dict(self) -> dict[str, Any]:
         """Return how far the caller came: every batch that it was given counts, and none that only was prefetched.

@@ -41,7 +41,7 @@ class Stats:
             nearly all, storage is no concern.
         cache_hits: Samples that the cache had. In the second epoch they are the share of the set that it holds.
         cache_misses: Samples that it had not.
-        cache_bytes: Of `bytes_read`, what came from the cache and not from storage.
+        cache_bytes: Bytes that came from the cache, besides `bytes_read`.
         cache_corrupt: Entries of the cache that were not what they were when they came, and were fetched again. More
             than a few: the disk is unwell.
         lost_threads: Threads stuck in a read that was given up, of the latest iteration, now. Each holds its memory
@@ -116,8 +116,8 @@ class Stats:
     def since(self, earlier: Stats) -> Stats:
         """Return what came after an earlier snapshot of the same loader: an epoch's or a minute's statistics.
 
-        What is of now, such as `concurrency`, stays; of `errors` there are those that this snapshot keeps, and
-        `slowest_reads` are over the loader's life.
+        What is of now, such as `concurrency`, stays; of `errors` there are those that this snapshot keeps. There are no
+        `slowest_reads`, which are of the loader's whole life.
         """
         known = set(map(id, earlier.errors))
         return replace(
@@ -125,6 +125,7 @@ class Stats:
             **{name: getattr(self, name) - getattr(earlier, name) for name in COUNTED},
             errors=tuple(error for error in self.errors if id(error) not in known),
             read_latency=self.read_latency.since(earlier.read_latency),
+            slowest_reads=(),
         )
 
     def scalars(self, prefix: str = "loader/") -> dict[str, float]:

@@ -7,15 +7,19 @@ asynchronous ones ("b" and "e") for batches, of which several are under way at o
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from asyncbatch._errors import ConfigError
 from asyncbatch._types import Span
 
 __all__ = ["Trace", "trace_events"]
+
+_log = logging.getLogger("asyncbatch")
 
 _MOST = 1_000_000  # spans, some 200 MB of file; what comes after them is left out, and the file says so
 
@@ -30,10 +34,17 @@ class Trace:
     Attributes:
         spans: What was recorded.
         left_out: How many spans were too many.
+
+    Raises:
+        ConfigError: There is no such folder.
     """
 
     def __init__(self, path: str | os.PathLike[str], on_close: Callable[[Trace], None]) -> None:
         self._path = Path(path)
+        if not self._path.parent.is_dir():  # now, and not when the run is over
+            raise ConfigError(
+                f"there is no folder {str(self._path.parent)!r} to write {self._path.name!r} into; make it"
+            )
         self._on_close = on_close
         self.spans: list[Span] = []
         self.left_out = 0
@@ -56,17 +67,33 @@ class Trace:
             return
         self._closed = True
         self._on_close(self)
-        about = {"left out": self.left_out} if self.left_out else {}
-        document = {"traceEvents": list(trace_events(self.spans)), "displayTimeUnit": "ms", "otherData": about}
         whole = self._path.with_name(self._path.name + ".part")
-        whole.write_text(json.dumps(document, separators=(",", ":")), encoding="utf-8")
-        os.replace(whole, self._path)  # noqa: PTH105 - whoever looks never finds half a file
+        try:
+            self._write(whole)
+            os.replace(whole, self._path)  # noqa: PTH105 - whoever looks never finds half a file
+        except OSError:
+            whole.unlink(missing_ok=True)
+            raise
+
+    def _write(self, path: Path) -> None:
+        # An event at a time: as one text, a million of them would be a gigabyte.
+        about = json.dumps({"left out": self.left_out} if self.left_out else {})
+        with path.open("w", encoding="utf-8") as file:
+            file.write('{"traceEvents":[')
+            for place, event in enumerate(trace_events(self.spans)):
+                file.write(("," if place else "") + json.dumps(event, separators=(",", ":")))
+            file.write(f'],"displayTimeUnit":"ms","otherData":{about}}}')
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
+        try:
+            self.close()
+        except OSError:
+            if error is None:
+                raise
+            _log.exception("the trace could not be written")  # the caller's own error says more
 
 
 def trace_events(spans: Sequence[Span]) -> Iterator[dict[str, Any]]:

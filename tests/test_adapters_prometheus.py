@@ -104,6 +104,18 @@ def test_what_is_gone_is_not_exported(registry, scrape):
     assert scrape() == {}
 
 
+def test_a_name_is_exported_once(registry, scrape):
+    """A notebook's cell that runs again takes the place of what it made before."""
+    with make_loader(4) as first, make_loader(8) as second:
+        LoaderMetrics(first, registry=registry)
+        LoaderMetrics(second, registry=registry)
+        list(second)
+        found = scrape()
+        assert found['asyncbatch_samples_total{loader="train"}'] == "8.0"
+    with pytest.raises(ab.ConfigError, match="name must be a text"):
+        LoaderMetrics(first, 3, registry)
+
+
 def test_what_is_no_loader(registry):
     with pytest.raises(ab.ConfigError, match=r"write LoaderMetrics\(ab\.Loader"):
         LoaderMetrics("train.txt", registry=registry)

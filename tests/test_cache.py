@@ -73,7 +73,9 @@ def test_each_sample_is_fetched_once(folder, tmp_path, where):
         assert_same(batches, list(plain.epochs(3)))
     assert len(reader.keys) == len(set(reader.keys)) == COUNT
     assert (stats.cache_misses, stats.cache_hits, stats.cache_corrupt) == (COUNT, 2 * COUNT, 0)
-    assert stats.bytes_read - stats.cache_bytes == reader.size
+    assert (stats.bytes_read, stats.cache_bytes) == (reader.size, 2 * reader.size)
+    assert stats.read_latency.count == COUNT  # what the cache had was not read
+    assert "80 samples came from the cache" in str(stats)
     with make_loader(folder, cache, reader=reader) as loader:  # and in the next run
         list(loader)
     assert len(reader.keys) == COUNT

@@ -125,11 +125,18 @@ def test_a_trace_that_is_too_long_says_so(pictures, tmp_path, monkeypatch):
 
 
 def test_a_trace_that_cannot_be_written(pictures, tmp_path):
-    """The error says where; nothing is half written, and the loader goes on."""
+    """It is said before anything is recorded; and what goes wrong later hides no error of the caller's."""
     with make_loader(pictures) as loader:
-        with pytest.raises(OSError, match="missing"), loader.trace(tmp_path / "missing" / "trace.json"):
+        with pytest.raises(ab.ConfigError, match=r"there is no folder .*missing"):
+            loader.trace(tmp_path / "missing" / "trace.json")
+        (tmp_path / "folder").mkdir()
+        with pytest.raises(OSError, match="folder"), loader.trace(tmp_path / "folder"):
             next(iter(loader))
+        with pytest.raises(RuntimeError, match="mine"), loader.trace(tmp_path / "folder"):
+            raise RuntimeError("mine")
         assert len(list(loader)) == STEPS
+    with pytest.raises(ab.LoaderClosed, match="make a new one"):
+        loader.trace(tmp_path / "trace.json")
 
 
 # -- the bar -----------------------------------------------------------------------------------------------------------
@@ -197,7 +204,7 @@ def test_lanes_are_as_few_as_the_work_that_was_under_way_at_once():
     for start, stop in work:
         told.setdefault(lanes.lane(start, stop), []).append((start, stop))
     most = max(sum(start <= at < stop for start, stop in work) for at, _ in work)
-    assert len(told) < 2 * most
+    assert len(told) == most
     for pieces in told.values():
         assert all(one[1] <= other[0] for one, other in pairwise(pieces))
 
@@ -213,7 +220,8 @@ def test_few_reads_have_few_lanes(pictures, tmp_path):
         loader.trace(tmp_path / "t.json") as kept,
     ):
         list(loader)
-    assert {span.lane for span in kept.spans if span.stage == "read"} <= set(range(6))
+    lanes = {span.lane for span in kept.spans if span.stage == "read"}
+    assert len(lanes) <= 6  # those of two runs besides, at most
 
 
 @pytest.mark.parametrize("what", ["pictures", "trace.json"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ import asyncbatch as ab
 from asyncbatch._advice import advice, duration, size
 from asyncbatch._progress import Made
 from asyncbatch._read_times import ReadTimes
+from asyncbatch.readers import _whole
 
 
 @pytest.fixture(scope="module")
@@ -85,14 +87,14 @@ def test_a_wait_is_split_by_what_the_batch_lacked(read, complete, reading, cause
 
 
 def test_waiting_for_storage():
-    stats = run(Slow(reading=0.02))
+    stats = run(Slow(reading=0.02), count=400)
     assert stats.wait_reading > 0.8 * stats.wait_seconds
     assert "To change: the storage gives no more than" in str(stats)
     assert "asyncbatch doctor" in str(stats)
 
 
 def test_waiting_for_decoding():
-    stats = run(Slow(decoding=0.01), decode_threads=2)
+    stats = run(Slow(decoding=0.01), decode_threads=2, count=250)
     assert stats.wait_decoding > 0.8 * stats.wait_seconds
     assert stats.decoding_busy > 0.8
     assert "decoding keeps all 2 threads busy" in str(stats)
@@ -172,6 +174,38 @@ def test_every_read_is_counted(pictures):
         assert stats.read_ahead == 256_000_000
 
 
+def test_pauses_are_not_the_storages_time(pictures, monkeypatch):
+    """A read that was tried again took as long as the try that brought it."""
+    failed, real = [], _whole.read_file
+
+    def fail_once(part, *rest):
+        if not failed:
+            failed.append(part.path)
+            raise OSError(errno.EIO, "once")
+        return real(part, *rest)
+
+    monkeypatch.setattr(_whole, "read_file", fail_once)
+    reader = ab.FileReader(concurrency=2, backoff=0.5)
+    with ab.Loader(pictures, batch_size=8, image_size=24, reader=reader) as loader:
+        list(loader)
+        stats = loader.stats()
+    assert (len(failed), stats.retries, stats.read_latency.count) == (1, 1, 40)
+    assert stats.slowest_reads[0].seconds < 0.2
+    assert stats.wait_seconds > 0.2
+
+
+def test_only_what_was_used_counts_as_read(pictures, tmp_path):
+    """Files that are not there are no fast reads, however they are missed."""
+    paths = [*sorted(pictures.rglob("*.png")), *(tmp_path / f"{place}.png" for place in range(10))]
+    manifest = tmp_path / "list.txt"
+    manifest.write_text("".join(f"{path} 0\n" for path in paths))
+    with ab.Loader(manifest, batch_size=10, image_size=24, shuffle=True, on_error=ab.Skip(1.0)) as loader:
+        samples = sum(len(batch.images) for batch in loader.epochs(10))
+        stats = loader.stats()
+    assert samples == stats.samples == stats.read_latency.count == 400
+    assert 0 < stats.direct <= 400  # and they were read directly, as far as that went
+
+
 def test_bytes_ahead_are_those_that_wait():
     """While decoding stands still, what was read waits; afterwards nothing does."""
     gate = threading.Event()
@@ -196,7 +230,7 @@ def test_bytes_ahead_are_those_that_wait():
 
 BUSY = ab.Stats(
     batches=100, samples=3200, bytes_read=10**8, wait_seconds=5.0, wait_reading=4.0, wait_decoding=1.0,
-    compute_seconds=5.0, concurrency=64, decode_threads=2, decode_seconds=4.0, read_seconds=200.0,
+    compute_seconds=5.0, concurrency=64, decode_threads=2, decode_seconds=4.0, read_seconds=600.0,
     read_ahead=256 * 10**6,
     read_latency=ab.ReadLatency(((0.03, 3000), (0.04, 200))),
 )  # fmt: skip
@@ -214,6 +248,9 @@ def test_nothing_was_delivered_yet(pictures):
         ({}, "the storage gives no more than 10MB a second at 64 reads at once; `asyncbatch doctor PATH`"),
         ({"wait_seconds": 0.05, "wait_reading": 0.05, "wait_decoding": 0.0}, "Nothing to change"),
         ({"batches": 3}, "Too early to say"),
+        ({"wait_seconds": 0.4, "compute_seconds": 0.4}, "Too early to say"),
+        ({"read_seconds": 20.0}, "only 2.0 of 64 reads that are allowed at once are under way"),
+        ({"cache_hits": 3000}, "a local disk or its cache is the limit"),
         ({"concurrency": 0}, "items are slow to come on 2 threads; if they wait for storage, write decode_threads=16"),
         ({"direct": 3000}, "a local disk or its cache is the limit"),
         (
@@ -237,9 +274,9 @@ def test_a_paragraph_tells_what_went_wrong():
     text = str(replace(BUSY, retries=3, skipped=1, slowest_reads=(ab.SlowRead(0.9, "cat/7.jpg"),)))
     assert "3,200 samples in 100 batches came in 10 s, 320 a second." in text
     assert "waited 50% of that (4 s for reading, 1 s for decoding, 0 µs for the hand-off)" in text
-    assert "20.0 reads were under way on average, of 64 allowed" in text
+    assert "60.0 reads were under way on average, of 64 allowed" in text
     assert "900 ms the longest (cat/7.jpg)" in text
-    assert "3 reads were tried again, 1 samples were left out." in text
+    assert "Reads tried again: 3, samples left out: 1." in text
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,17 @@ class _Standard:
             raise ConfigError(f"loader must be an asyncbatch.Loader, got {loader!r}; write KerasDataset(ab.Loader(…))")
         if labels not in ("int", "categorical", "binary"):
             raise ConfigError(f"labels must be 'int', 'categorical' or 'binary', got {labels!r}; write labels='int'")
+        if classes is not None and (not isinstance(classes, int) or classes < 1):
+            raise ConfigError(f"classes must be a whole number above 0, got {classes!r}; write classes=10")
         named = len(getattr(loader.source, "class_names", ()))
+        given = getattr(loader.source, "labels", None)
+        if labels != "int" and isinstance(given, np.ndarray):
+            _check_classes(labels, given)
+        if labels == "binary" and max(named, classes or 0) > 2:
+            raise ConfigError(
+                f"labels='binary' is for two classes, and there are {max(named, classes or 0)}; write "
+                "labels='categorical'"
+            )
         self._labels = labels
         self._classes = classes if classes is not None else 2 if labels == "binary" else named
         if labels == "categorical" and not self._classes:
@@ -205,7 +215,13 @@ class _Standard:
             )
         self._weight = sample_weight
         if sample_weight is not None and not callable(sample_weight):
-            self._weights = np.asarray(sample_weight, np.float32)
+            try:
+                self._weights = np.asarray(sample_weight, np.float32)
+            except (TypeError, ValueError) as error:
+                raise ConfigError(
+                    f"sample_weight must be ({len(loader.source)},) numbers or a function of the batch, got "
+                    f"{sample_weight!r:.80}"
+                ) from error
             if self._weights.shape != (len(loader.source),):
                 raise ConfigError(
                     f"sample_weight must be ({len(loader.source)},), one for each sample, got {self._weights.shape}; "
@@ -220,6 +236,8 @@ class _Standard:
         if self._weight is None:
             return images, targets
         weights = self._weight(batch) if callable(self._weight) else self._weights[batch.indices]
+        if np.shape(weights) != (len(images),):
+            raise ConfigError(f"sample_weight must give ({len(images)},) for this batch, got {np.shape(weights)}")
         return images, targets, weights
 
     def _targets(self, labels: Array) -> Array:
@@ -230,11 +248,7 @@ class _Standard:
             )
         if self._labels == "int":
             return labels
-        if labels.ndim != 1 or labels.dtype.kind not in "iub":
-            raise ConfigError(
-                f"labels={self._labels!r} needs a class index a sample, and labels are {labels.shape} {labels.dtype}; "
-                "write labels='int' to have them as they are"
-            )
+        _check_classes(self._labels, labels)
         least, most = int(labels.min()), int(labels.max())
         if least < 0 or most >= self._classes:
             wrong = least if least < 0 else most
@@ -247,3 +261,12 @@ class _Standard:
         one_hot = np.zeros((len(labels), self._classes), np.float32)
         one_hot[np.arange(len(labels)), labels] = 1
         return one_hot
+
+
+def _check_classes(mode: str, labels: Array) -> None:
+    """Refuse labels that are no class indices, where these are wanted."""
+    if labels.ndim != 1 or labels.dtype.kind not in "iub":
+        raise ConfigError(
+            f"labels={mode!r} needs a class index a sample, and labels are {labels.shape} {labels.dtype}; "
+            "write labels='int' to have them as they are"
+        )

@@ -40,7 +40,7 @@ _HELP = {
     "direct": "Samples that one thread read and decoded in one go, because the storage answered at once",
     "cache_hits": "Samples that the cache had",
     "cache_misses": "Samples that the cache had not",
-    "cache_bytes": "Bytes that came from the cache and not from storage",
+    "cache_bytes": "Bytes that came from the cache, besides those from storage",
     "cache_corrupt": "Entries of the cache that were damaged and fetched again",
     "lost_threads": "Threads stuck in a read that was given up, now",
     "concurrency": "Reads that may be under way at once, now",
@@ -63,7 +63,7 @@ class LoaderMetrics:
 
     Args:
         loader: Whose. It is not kept alive; once it is gone nothing is exported.
-        name: The value of the label, such as "train".
+        name: The value of the label, such as "train". A loader that had it before is not exported any more.
         registry: Where it is registered. Default: the one that `prometheus_client.start_http_server` serves.
 
     Raises:
@@ -74,7 +74,9 @@ class LoaderMetrics:
         if not isinstance(loader, Loader):
             raise ConfigError(f"loader must be an asyncbatch.Loader, got {loader!r}; write LoaderMetrics(ab.Loader(…))")
         self._loader = weakref.ref(loader)
-        self._name = name
+        if not isinstance(name, str):
+            raise ConfigError(f"name must be a text, such as 'train', got {name!r}")
+        self.name = name
         self._registry = registry
         _shared(registry).add(self)
 
@@ -85,7 +87,7 @@ class LoaderMetrics:
     def read(self) -> tuple[str, Stats] | None:
         """Return the label and the statistics now; None if the loader is gone."""
         loader = self._loader()
-        return None if loader is None else (self._name, loader.stats())
+        return None if loader is None else (self.name, loader.stats())
 
 
 class _Collector:
@@ -95,7 +97,8 @@ class _Collector:
         self._loaders: list[LoaderMetrics] = []
 
     def add(self, metrics: LoaderMetrics) -> None:
-        self._loaders = [one for one in self._loaders if one.read() is not None] + [metrics]
+        others = [one for one in self._loaders if one.read() is not None and one.name != metrics.name]
+        self._loaders = [*others, metrics]
 
     def remove(self, metrics: LoaderMetrics) -> None:
         self._loaders = [one for one in self._loaders if one is not metrics]

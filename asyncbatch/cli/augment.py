@@ -23,7 +23,7 @@ def transform_of(name: str, image_size: tuple[int, int]) -> Any:
     """
     if name == USUAL:
         return [ab.RandomResizedCrop(image_size), ab.RandomHorizontalFlip()]
-    module, colon, attribute = name.partition(":")
+    module, colon, attribute = name.replace(".py:", ":").partition(":")
     if not (module and colon and attribute):
         raise CommandError(
             f"a transform is named as MODULE:NAME, got {name!r}; for `augment` in my_transforms.py: "

@@ -53,7 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     recorded = str(arguments.path).lower().endswith(".json")
     taken = _recorded(Path(arguments.path)) if recorded else _run(arguments)
     seconds = min(arguments.seconds, taken.seconds)
-    title = f"{taken.pictures:,} samples in {taken.seconds:.2f} s, {taken.rate:,.0f} a second"
+    what = "batches" if recorded else "samples"
+    title = f"{taken.pictures:,} {what} in {taken.seconds:.2f} s, {taken.rate:,.0f} a second"
     draw_timeline(out, {str(arguments.path): taken}, seconds, title)
     print(f"{out}: the first {seconds:.3g} s of {taken.seconds:.3g}; {title}")
     return 0
@@ -82,8 +83,8 @@ def _recorded(path: Path) -> Run:
         raise CommandError(f"{path} has no spans: it was recorded while nothing was loaded")
     start, stop = min(span.start for span in spans), max(span.stop for span in spans)
     first = min((span.stop for span in spans if span.stage == "wait"), default=start)
-    samples = sum(span.stage == "read" for span in spans)
-    return Run(samples, stop - start, first - start, start, spans)
+    batches = sum(span.stage == "wait" for span in spans)
+    return Run(batches, stop - start, first - start, start, spans)
 
 
 def _events(path: Path) -> Sequence[Any]:

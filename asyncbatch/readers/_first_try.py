@@ -5,13 +5,30 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import partial
 from mmap import mmap
+from typing import NamedTuple
 
 from asyncbatch.readers._identity import Identities
 from asyncbatch.readers._whole import Content, Outcome
 
-__all__ = ["FirstTry", "GoOn", "Tell"]
+__all__ = ["FirstTry", "GoOn", "Tell", "Timed"]
 
-GoOn = Callable[[], Awaitable[bytes | mmap]]
+
+class Timed(NamedTuple):
+    """A sample's bytes, and how long the storage took for them.
+
+    Attributes:
+        data: The bytes.
+        began: When the try began that brought them, in seconds of `time.perf_counter`: pauses before it, and waiting
+            for room, are not the storage's time. None where the storage was not asked, since a cache had them.
+        ended: When it ended, likewise.
+    """
+
+    data: bytes | mmap
+    began: float | None
+    ended: float
+
+
+GoOn = Callable[[], Awaitable[bytes | mmap | Timed]]
 """What is left to do for a read."""
 
 Tell = Callable[[Content | None, GoOn | None], None]
@@ -35,7 +52,7 @@ class FirstTry:
         path: str,
         identities: Identities,
         tell: Tell,
-        go_on: Callable[..., Awaitable[bytes | mmap]],
+        go_on: Callable[..., Awaitable[Timed]],
     ) -> None:
         self._path = path
         self._identities = identities

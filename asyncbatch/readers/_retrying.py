@@ -10,6 +10,7 @@ from time import monotonic
 from asyncbatch._errors import StorageUnresponsive
 from asyncbatch._types import ReadCounters, Sample
 from asyncbatch.readers._fates import ChangedWhileRead, Fate, delays, fate_of
+from asyncbatch.readers._first_try import Timed
 from asyncbatch.readers._replicas import Failed, Replicas
 from asyncbatch.readers._storage import Policy, Storage
 from asyncbatch.readers._whole import Content, Outcome, Room
@@ -104,8 +105,8 @@ async def read(
     counters: ReadCounters,
     room: Room | None = None,
     first: Outcome | BaseException | None = None,
-) -> bytes | mmap:
-    """Return a sample's bytes, those of a large file in pages of their own.
+) -> Timed:
+    """Return a sample's bytes, those of a large file in pages of their own, and how long they took.
 
     Args:
         sample: What to read.
@@ -134,7 +135,7 @@ async def read(
                 effort = effort or (Effort(policy, replicas, counters) if outcome.touched else None)
                 data = effort.accept(storage, outcome) if effort is not None else outcome.data
                 storage.identities.check(sample.path, outcome)
-                return data
+                return Timed(data, outcome.began, outcome.ended)
         except Exception as error:  # noqa: BLE001 - its fate decides
             first = None
             effort = effort or Effort(policy, replicas, counters)

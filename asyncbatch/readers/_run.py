@@ -47,6 +47,7 @@ class Run(Hop):
         count: How many samples were read.
         size: Their bytes.
         times: How long each took to read, in seconds.
+        used: The places of those that were used up.
         use_seconds: How long using them up took.
         seconds: How long all of it took, if it came to its end.
         cpu_seconds: How much of that this thread was computing.
@@ -54,7 +55,7 @@ class Run(Hop):
 
     __slots__ = (
         "batch", "borrow", "borrowed", "count", "cpu_seconds", "give_back", "is_well", "lane", "on_done", "on_left",
-        "place", "seconds", "size", "threads", "troubles", "use", "use_seconds",
+        "place", "seconds", "size", "threads", "troubles", "use", "use_seconds", "used",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +89,7 @@ class Run(Hop):
         self.size = 0
         self.use_seconds = self.seconds = self.cpu_seconds = 0.0
         self.troubles: list[Left] = []
+        self.used: list[int] = []
 
     def claim(self, size: int) -> bool:
         """Take room for a file, as `Claimant` has it."""
@@ -147,12 +149,13 @@ class Run(Hop):
         if not isinstance(outcome, Content) or outcome.touched:
             self.troubles.append((place, outcome))
             return
-        self.size += len(outcome.data)
         try:
             self.is_well(sample.path, outcome)
         except Exception as error:  # noqa: BLE001 - its fate decides, like that of any other
             self.troubles.append((place, error))
         else:
+            self.used.append(place)
+            self.size += len(outcome.data)
             self.use(place, outcome.data, start, stop, self.lane)
 
 

@@ -8,15 +8,18 @@ import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from asyncbatch._arguments import Size, require_flag, size_in_bytes
 from asyncbatch._errors import ConfigError
 from asyncbatch._types import ReadCounters, Reader, ReaderFactory, Sample
 from asyncbatch.readers._contents import Contents
+from asyncbatch.readers._first_try import Timed
 from asyncbatch.readers._memory_store import MemoryStore
 from asyncbatch.readers._opened import opened
 from asyncbatch.readers._pool import DaemonThreadPool
+from asyncbatch.readers.files import OpenFileReader
 
 __all__ = ["Cache", "CachingReader", "as_cache"]
 
@@ -152,6 +155,7 @@ class OpenCachingReader:
     waiters: DaemonThreadPool
     counters: ReadCounters = field(init=False)
     _fetching: dict[str, asyncio.Future[bytes]] = field(default_factory=dict)
+    _corrupt: int = 0
 
     def __post_init__(self) -> None:
         counters = getattr(self.inner, "counters", None)
@@ -164,21 +168,25 @@ class OpenCachingReader:
 
     async def read(self, sample: Sample) -> bytes:
         """Return the sample's bytes, from the cache or from where it is."""
+        return bytes((await self.timed_read(sample)).data)
+
+    async def timed_read(self, sample: Sample) -> Timed:
+        """Do the same, and say how long the storage took where it was asked."""
         name = _name_of(sample)
         if name not in self._fetching and (found := await self._look(self.workers, self.store.get, name)) is not None:
-            return found
+            return Timed(found, None, 0.0)
         if (known := self._fetching.get(name)) is not None:  # drawn twice within the look-ahead
             found = await asyncio.shield(known)
             self._found(found)
-            return found
+            return Timed(found, None, 0.0)
         if not self.store.is_open_for_more:
             self.counters.cache_misses += 1
-            return await self.inner.read(sample)
+            return await self._read(sample)
         self._fetching[name] = future = asyncio.get_running_loop().create_future()
         try:
-            data = await self._fetch(name, sample)
-            future.set_result(data)
-            return data
+            timed = await self._fetch(name, sample)
+            future.set_result(bytes(timed.data))
+            return timed
         except BaseException as error:
             future.set_exception(error if isinstance(error, Exception) else asyncio.CancelledError())
             future.exception()  # whether or not somebody waits for it
@@ -186,7 +194,7 @@ class OpenCachingReader:
         finally:
             del self._fetching[name]
 
-    async def _fetch(self, name: str, sample: Sample) -> bytes:
+    async def _fetch(self, name: str, sample: Sample) -> Timed:
         """Fetch what is not there, unless another process does so just now."""
         claimed = asyncio.ensure_future(self._look(self.waiters, self._claim, name))
         try:
@@ -195,13 +203,21 @@ class OpenCachingReader:
             claimed.add_done_callback(lambda _: self.store.release(name))  # nobody needs it any more
             raise
         try:
-            if found is None:
-                self.counters.cache_misses += 1
-                found = bytes(await self.inner.read(sample))
-                await self._in(self.workers, self.store.put, name, found)
-            return found
+            if found is not None:
+                return Timed(found, None, 0.0)
+            self.counters.cache_misses += 1
+            timed = await self._read(sample)
+            await self._in(self.workers, self.store.put, name, bytes(timed.data))
+            return timed
         finally:
             self.store.release(name)
+
+    async def _read(self, sample: Sample) -> Timed:
+        if isinstance(self.inner, OpenFileReader):
+            return await self.inner.timed_read(sample)
+        began = perf_counter()
+        data = await self.inner.read(sample)
+        return Timed(data, began, perf_counter())
 
     def _claim(self, name: str) -> bytes | None:
         self.store.claim(name)
@@ -209,7 +225,8 @@ class OpenCachingReader:
 
     async def _look(self, pool: DaemonThreadPool, look: Callable[[str], bytes | None], name: str) -> bytes | None:
         found = await self._in(pool, look, name)
-        self.counters.cache_corrupt = self.store.corrupt
+        self.counters.cache_corrupt += self.store.corrupt - self._corrupt
+        self._corrupt = self.store.corrupt
         if found is not None:
             self._found(found)
         return found

@@ -9,14 +9,13 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from mmap import mmap
 from typing import ClassVar, Literal
 
 from asyncbatch._arguments import Size, require_whole, size_in_bytes
 from asyncbatch._errors import ConfigError
 from asyncbatch._mailbox import Mailbox
 from asyncbatch._types import ReadCounters, Sample
-from asyncbatch.readers._first_try import FirstTry, GoOn, Tell
+from asyncbatch.readers._first_try import FirstTry, GoOn, Tell, Timed
 from asyncbatch.readers._flight import Ask
 from asyncbatch.readers._found import Findings
 from asyncbatch.readers._pool import DaemonThreadPool
@@ -233,11 +232,15 @@ class OpenFileReader:
             FileChanged: It is not what it was, or holds fewer bytes than the sample should have.
             StorageUnresponsive: The storage is away.
         """
-        return bytes(await self._read(sample))
+        return bytes((await self._read(sample)).data)
+
+    async def timed_read(self, sample: Sample) -> Timed:
+        """Do the same, and say how long the storage took."""
+        return await self._read(sample)
 
     async def _read(
         self, sample: Sample, room: Room | None = None, first: Outcome | BaseException | None = None
-    ) -> bytes | mmap:
+    ) -> Timed:
         if not sample.path:
             raise OSError(errno.EINVAL, "has no path; write Sample(key=..., path=...) in the source")
         return await read(sample, self._policy, self._replicas, self.counters, room, first)
