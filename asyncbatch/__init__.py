@@ -35,7 +35,7 @@ from asyncbatch.compat import train_data
 from asyncbatch.decoders import CenterCrop, ImageDecoder, RandomHorizontalFlip, RandomResizedCrop, Resize
 from asyncbatch.loader import Loader
 from asyncbatch.on_error import Replace, Skip
-from asyncbatch.readers import Cache, FileReader
+from asyncbatch.readers import Cache, FileReader, ObjectReader
 from asyncbatch.stats import ReadLatency, SlowRead, Stats
 
 __version__ = "0.1.0"
@@ -57,6 +57,7 @@ __all__ = [
     "Loader",
     "LoaderClosed",
     "MemorySource",
+    "ObjectReader",
     "RandomHorizontalFlip",
     "RandomResizedCrop",
     "ReadCounters",

@@ -10,7 +10,7 @@ import numpy as np
 
 from asyncbatch._errors import ConfigError
 
-__all__ = ["Size", "require_flag", "require_whole", "size_in_bytes"]
+__all__ = ["Size", "require_flag", "require_seconds", "require_whole", "size_in_bytes"]
 
 Size = int | str
 """A number of bytes, or a text such as "256MB" (10⁶ bytes each) or "256MiB" (2²⁰)."""
@@ -57,3 +57,13 @@ def require_flag(name: str, value: object, *, default: bool) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise ConfigError(f"{name} must be True or False, got {value!r}; write {name}={not default}")
     return bool(value)
+
+
+def require_seconds(name: str, value: object, *, example: float) -> None:
+    """Refuse what is no time span.
+
+    Raises:
+        ConfigError: It is not a finite number above 0; the message proposes `example`.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise ConfigError(f"{name} must be a number of seconds above 0, got {value!r}; write {name}={example}")

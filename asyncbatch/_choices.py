@@ -15,9 +15,10 @@ from asyncbatch._errors import ConfigError
 from asyncbatch._machine import usable_memory
 from asyncbatch._types import Array, Decoder, Hook, Reader, ReaderFactory, Source
 from asyncbatch.decoders import ImageDecoder, as_decoder
-from asyncbatch.readers import Cache, FileReader
+from asyncbatch.readers import Cache, FileReader, ObjectReader
 from asyncbatch.readers._chunks import ChunkReader
 from asyncbatch.readers.cache import CachingReader
+from asyncbatch.sources import ObjectSource
 
 __all__ = ["check_batch_fits", "choose_decoder", "choose_hooks", "choose_read_ahead", "choose_reader"]
 
@@ -37,6 +38,11 @@ def choose_read_ahead(size: Size) -> int:
 def choose_reader(
     source: Source, in_memory: bool, reader: Reader | ReaderFactory | None, cache: Cache | None
 ) -> Reader | ReaderFactory | None:
+    """Return what reads a source's samples, of objects with the store that they were listed with, and its cache.
+
+    Raises:
+        ConfigError: It is no reader, or none for such a source.
+    """
     chunked = hasattr(source, "load_chunk")
     if (in_memory or chunked) and reader is not None:
         raise ConfigError(f"the source has its pictures itself and nothing else is read; leave out reader={reader!r}")
@@ -48,11 +54,19 @@ def choose_reader(
         chunks = cast("ChunkedSource", source)
         chosen: Reader | ReaderFactory = ChunkReader(chunks, min(chunks.keep, usable_memory() // _SHARE))
     else:
-        chosen = _reader(reader)
+        chosen = _reader(source, reader)
     return chosen if cache is None else CachingReader(chosen, cache)
 
 
-def _reader(reader: Reader | ReaderFactory | None) -> Reader | ReaderFactory:
+def _reader(source: Source, reader: Reader | ReaderFactory | None) -> Reader | ReaderFactory:
+    if isinstance(source, ObjectSource):
+        if isinstance(reader, FileReader):
+            raise ConfigError(
+                f"the source lists objects, and reader={reader!r} reads files; write reader=ObjectReader()"
+            )
+        reader = ObjectReader() if reader is None else reader
+    if isinstance(reader, ObjectReader) and isinstance(source, ObjectSource):
+        return reader.with_bucket(source.bucket)
     if reader is None:
         return FileReader()
     if not isinstance(reader, Reader | ReaderFactory):

@@ -25,6 +25,7 @@ from asyncbatch.readers._first_try import GoOn, Timed
 from asyncbatch.readers._whole import Content, Outcome
 from asyncbatch.readers.cache import OpenCachingReader
 from asyncbatch.readers.files import OpenFileReader
+from asyncbatch.readers.objects import OpenObjectReader
 
 __all__ = ["Reads"]
 
@@ -38,6 +39,10 @@ class _Read:
     sample: Sample
     room: Room
     start: float
+
+    def begun(self) -> None:
+        """Hear that it has waited for its turn until now."""
+        self.start = perf_counter()
 
 
 class Reads:
@@ -70,7 +75,7 @@ class Reads:
         self._reader: Any = reader
         # Others may have words of their own for other things.
         self._begin = reader.begin if isinstance(reader, OpenFileReader) else None
-        self._read = reader.timed_read if isinstance(reader, OpenCachingReader) else reader.read
+        self._read = reader.timed_read if isinstance(reader, OpenCachingReader | OpenObjectReader) else reader.read
         self._hooks = stages.hooks
         self._counters = counters
         self._on_data = on_data

@@ -42,15 +42,16 @@ class Loader:
     collection and interpreter exit end the background work too; `close` or `with` do so at a place of your choosing.
 
     Args:
-        source: A folder with one sub-folder a class, a manifest file with a picture and its label a line, a Parquet
-            file, or any `Source`, such as `sources.arrays(x, y)` or `sources.items(dataset)`.
+        source: A folder with one sub-folder a class, or its URL in an object store ("s3://bucket/pictures"); a manifest
+            file with a picture and its label a line; tar archives, a Parquet file; or any `Source`, such as
+            `sources.arrays(x, y)` or `sources.items(dataset)`.
         batch_size: Samples a batch.
         image_size: (height, width) in pixels, or one number for both; shorthand for `decoder=ImageDecoder(image_size)`.
             Without it all pictures must have one size.
         decoder: How bytes become a row of the batch: an `ImageDecoder` or any `callable(bytes) -> ndarray`. Default:
             `ImageDecoder(image_size)`; for a source in memory or of items its rows as they are.
-        reader: How bytes are had: a `FileReader`, or any object with `async def read(sample) -> bytes` and an int
-            `concurrency`. Default: `FileReader()`.
+        reader: How bytes are had: a `FileReader`, an `ObjectReader`, or any object with an int `concurrency` and
+            `async def read(sample) -> bytes`. Default: `FileReader()`; for objects `ObjectReader()`.
         shuffle: Draw a new order for each epoch, from `seed` and the epoch's number.
         seed: Where everything random begins. The default is fixed: two runs are alike.
         sampler: Another order: one of `asyncbatch.sampling`; a sequence of indices, the same in every epoch; or a
@@ -182,10 +183,9 @@ class Loader:
         if self._closed:
             raise LoaderClosed("the loader was closed; make a new one to iterate again")
         self._replace_current(None, "a newer iterator of the same loader took its place")
-        steps = self._stages.plan.steps
         begin = self._resumed or self._progress  # what came early of an epoch is not made again
         if begin is self._progress and begin.epoch != self._next_epoch:
-            begin = Progress(steps, self._next_epoch * steps)
+            begin = Progress(len(self), self._next_epoch * len(self))
         engine = Engine(self._stages, begin, n, self._counters)
         self._progress, self._resumed = begin, None
         self._next_epoch = begin.epoch  # until a batch of it is delivered: some ask for an iterator and drop it

@@ -15,7 +15,7 @@ import asyncbatch
 PACKAGE = Path(asyncbatch.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-LEAVES = {"_types", "_errors", "_arguments", "_mailbox", "_priority", "_chunked"}
+LEAVES = {"_types", "_errors", "_arguments", "_mailbox", "_priority", "_chunked", "_buckets"}
 """What every stage may know."""
 
 STAGES = ("sampling", "sources", "readers", "decoders")
@@ -93,6 +93,7 @@ def test_core_imports_no_extra():
         "albumentations",
         "torchvision",
         "PIL",
+        "obstore",
         "psutil",
         "pyarrow",
     }

@@ -102,12 +102,10 @@ def test_the_line_for_a_list_of_paths_works(tmp_path, monkeypatch):
     assert [Path(source[i].path) for i in range(2)] == paths
 
 
-@pytest.mark.parametrize(
-    "url", ["s3://bucket/train", "gs://bucket/train", "https://host/x.tar", Path("s3://bucket/train")]
-)
-def test_urls_are_for_later(url):
-    """A URL is a ConfigError that says to mount it and to give the folder."""
-    with pytest.raises(ConfigError, match=r"is a URL, which this version cannot read: mount .*Loader\('/mnt/"):
+@pytest.mark.parametrize("url", ["ftp://host/train", "sftp://host/x.tar", Path("s3://bucket/train")])
+def test_urls_of_no_store(url):
+    """A URL that is none of an object store, or was made a Path, is a ConfigError that says what can be written."""
+    with pytest.raises(ConfigError, match=r"not one of an object store as a text, 's3://…'.*Loader\('/mnt/"):
         as_source(url)
 
 
@@ -128,4 +126,4 @@ def test_missing_path(tmp_path, monkeypatch):
 
 def test_names_are_sorted():
     """The public names are these, sorted."""
-    assert sources.__all__ == ["arrays", "folder", "items", "manifest", "parquet", "tar"]
+    assert sources.__all__ == ["arrays", "folder", "items", "manifest", "objects", "parquet", "tar"]

@@ -267,7 +267,7 @@ GOOD = "a.jpg{s}1\n# comment\n\nb.jpg{s}2\n"
         ("c.jpg{s}1" + 5000 * "0", r"label '10{80,99}…' is not a finite number"),
         ("c\0.jpg{s}3", "holds a NUL character, as binary files do"),
         ("c\r.jpg{s}3", "holds a carriage return"),
-        ("s3://bucket/c.jpg{s}3", "is a URL, which this version cannot read; mount"),
+        ("s3://bucket/c.jpg{s}3", "is a URL, and a manifest lists files; for a bucket write sources.objects"),
     ],
 )
 @pytest.mark.parametrize("separator", [" ", "\t", ",", ";"])

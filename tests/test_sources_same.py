@@ -59,7 +59,7 @@ def open_bytes(sample):
         return file.read()
 
 
-FORMS = [as_folder, as_tar, as_parquet, as_items, as_cached, as_remembered]
+FORMS = [as_folder, as_tar, as_parquet, as_items, as_cached, as_remembered]  # of objects: see test_objects.py
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__.removeprefix("as_"))

@@ -2,5 +2,6 @@
 
 from asyncbatch.readers.cache import Cache
 from asyncbatch.readers.files import FileReader
+from asyncbatch.readers.objects import ObjectReader
 
-__all__ = ["Cache", "FileReader"]
+__all__ = ["Cache", "FileReader", "ObjectReader"]

@@ -40,16 +40,17 @@ class Findings:
     def __init__(self) -> None:
         self._by_root: dict[str, Found] = {}
 
-    def borrow(self, root: str, concurrency: int | None) -> Found:
+    def borrow(self, root: str, concurrency: int | None, *, in_groups: bool = True) -> Found:
         """Take what is known of a storage, for an iteration that begins.
 
         Args:
             root: Where it is mounted.
             concurrency: How many reads at once it is given if nothing is known; None finds it.
+            in_groups: Whether a thread may read several of its files in one go.
         """
         found = self._by_root.pop(root, None)  # in one step: iterations of other threads ask, too
         if found is None:
-            return Found(Latencies(), Tuner(concurrency), Gate())
+            return Found(Latencies(), Tuner(concurrency, in_groups=in_groups), Gate())
         found.tuner.begin_anew()
         return found
 

@@ -47,6 +47,7 @@ class Tuner:
 
     Args:
         fixed: The number to keep to; None finds it.
+        in_groups: Whether one hop may read several files where that is faster: hops are to threads, then.
 
     Attributes:
         limit: How many hops may be under way.
@@ -54,8 +55,9 @@ class Tuner:
         generation: Changes with `limit`; a read that begins notes it.
     """
 
-    def __init__(self, fixed: int | None) -> None:
+    def __init__(self, fixed: int | None, *, in_groups: bool = True) -> None:
         self._fixed = fixed
+        self._in_groups = in_groups
         self._target = fixed or _FIRST
         self._ceiling = MOST if fixed is None else fixed
         self._scarce_since = 0.0
@@ -96,7 +98,7 @@ class Tuner:
         self._seconds += (seconds - self._seconds) / 8
         self._recover()
         # Two thresholds, lest a storage between them is taken for one and the other in turn.
-        is_fast = self._seconds < (2 * _FAST if self._is_fast else _FAST)
+        is_fast = self._in_groups and self._seconds < (2 * _FAST if self._is_fast else _FAST)
         if is_fast != self._is_fast:
             self._is_fast = is_fast
             self._start_anew(self._target if self._fixed is not None else _FIRST)

@@ -20,6 +20,7 @@ from asyncbatch.readers._memory_store import MemoryStore
 from asyncbatch.readers._opened import opened
 from asyncbatch.readers._pool import DaemonThreadPool
 from asyncbatch.readers.files import OpenFileReader
+from asyncbatch.readers.objects import OpenObjectReader
 
 __all__ = ["Cache", "CachingReader", "as_cache"]
 
@@ -213,7 +214,7 @@ class OpenCachingReader:
             self.store.release(name)
 
     async def _read(self, sample: Sample) -> Timed:
-        if isinstance(self.inner, OpenFileReader):
+        if isinstance(self.inner, OpenFileReader | OpenObjectReader):
             return await self.inner.timed_read(sample)
         began = perf_counter()
         data = await self.inner.read(sample)

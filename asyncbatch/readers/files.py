@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar, Literal
 
-from asyncbatch._arguments import Size, require_whole, size_in_bytes
+from asyncbatch._arguments import Size, require_seconds, require_whole, size_in_bytes
 from asyncbatch._errors import ConfigError
 from asyncbatch._mailbox import Mailbox
 from asyncbatch._types import ReadCounters, Sample
@@ -75,11 +75,11 @@ class FileReader:
         if self.concurrency != "auto":
             self._keep("concurrency", require_whole("concurrency", self.concurrency, least=1, example=64))
         if self.timeout != "auto":
-            _require_seconds("timeout", self.timeout, example=30)
+            require_seconds("timeout", self.timeout, example=30)
         self._keep("retries", require_whole("retries", self.retries, least=0, example=4))
-        _require_seconds("backoff", self.backoff, example=0.1)
+        require_seconds("backoff", self.backoff, example=0.1)
         self._keep("max_lost", require_whole("max_lost", self.max_lost, least=0, example=32))
-        _require_seconds("grace", self.grace, example=60)
+        require_seconds("grace", self.grace, example=60)
         self._keep("max_size", size_in_bytes(self.max_size, "max_size"))
         self._keep("roots", _roots(self.roots))
 
@@ -244,11 +244,6 @@ class OpenFileReader:
         if not sample.path:
             raise OSError(errno.EINVAL, "has no path; write Sample(key=..., path=...) in the source")
         return await read(sample, self._policy, self._replicas, self.counters, room, first)
-
-
-def _require_seconds(name: str, value: object, *, example: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise ConfigError(f"{name} must be a number of seconds above 0, got {value!r}; write {name}={example}")
 
 
 def _roots(roots: object) -> tuple[str, ...]:

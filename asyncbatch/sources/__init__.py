@@ -7,7 +7,9 @@ from asyncbatch.sources._choose import as_source as as_source  # for Loader; use
 from asyncbatch.sources._folder import folder
 from asyncbatch.sources._items import items
 from asyncbatch.sources._manifest import manifest
+from asyncbatch.sources._objects import ObjectSource as ObjectSource  # for Loader, to know it by
+from asyncbatch.sources._objects import objects
 from asyncbatch.sources._parquet import parquet
 from asyncbatch.sources._tar import tar
 
-__all__ = ["arrays", "folder", "items", "manifest", "parquet", "tar"]
+__all__ = ["arrays", "folder", "items", "manifest", "objects", "parquet", "tar"]

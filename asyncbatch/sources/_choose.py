@@ -10,10 +10,12 @@ from typing import Any, cast
 
 import numpy as np
 
+from asyncbatch._buckets import is_object_url
 from asyncbatch._errors import ConfigError
 from asyncbatch._types import Source
 from asyncbatch.sources._folder import folder
 from asyncbatch.sources._manifest import manifest
+from asyncbatch.sources._objects import objects
 from asyncbatch.sources._parquet import parquet
 from asyncbatch.sources._paths import file_mode, path_text
 from asyncbatch.sources._tar import tar
@@ -24,12 +26,14 @@ _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
 def as_source(source: Any) -> Source:
-    """Return the source that `source` is or names: the pictures of a folder, of Parquet, or that a file lists.
+    """Return the source that `source` is or names: the pictures of a folder, a URL, archives or Parquet, or a list's.
 
     Raises:
         ConfigError: It is neither a path nor a source; the message gives the line to write instead.
         SourceError: The path does not exist, or holds no pictures.
     """
+    if isinstance(source, str) and is_object_url(source):
+        return objects(source)
     if isinstance(source, str | os.PathLike):
         return _at(path_text(source, "source"))
     if _is_source(source):

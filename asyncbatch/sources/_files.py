@@ -12,7 +12,7 @@ from typing import Any
 from asyncbatch._types import Array, Sample
 from asyncbatch.sources._fingerprint import Digest
 
-__all__ = ["PICTURE_EXTENSIONS", "FileSource"]
+__all__ = ["PICTURE_EXTENSIONS", "FileSource", "labels_shown"]
 
 PICTURE_EXTENSIONS = (".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
 """What the names of pictures end in, in any case: the formats that the decoder's allow-list takes."""
@@ -69,14 +69,15 @@ class FileSource:
         return _made, (self.root, self.paths, self.labels, self.class_names)
 
     def __repr__(self) -> str:
-        if self.class_names:
-            shown = ", ".join(self.class_names[:3]) + (", …" if len(self.class_names) > 3 else "")
-            labels = f"{len(self.class_names)} classes: {shown}"
-        elif self.labels is None:
-            labels = "no labels"
-        else:
-            labels = f"labels {self.labels.shape} {self.labels.dtype}"
-        return f"FileSource({self.root or os.curdir!r}, {len(self):,} pictures, {labels})"
+        shown = labels_shown(self.labels, self.class_names)
+        return f"FileSource({self.root or os.curdir!r}, {len(self):,} pictures, {shown})"
+
+
+def labels_shown(labels: Array | None, class_names: tuple[str, ...]) -> str:
+    """Say in a few words what the labels are."""
+    if class_names:
+        return f"{len(class_names)} classes: " + ", ".join(class_names[:3]) + (", …" if len(class_names) > 3 else "")
+    return "no labels" if labels is None else f"labels {labels.shape} {labels.dtype}"
 
 
 def _made(root: str, paths: Sequence[str], labels: Array | None, class_names: tuple[str, ...]) -> FileSource:

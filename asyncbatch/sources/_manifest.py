@@ -192,5 +192,5 @@ def _check_paths(lines: Lines, paths: Sequence[str]) -> None:
             raise lines.error(index, "the picture's path is missing")
         if "://" in path:
             raise lines.error(
-                index, "is a URL, which this version cannot read; mount the bucket or share and list paths below root="
+                index, "is a URL, and a manifest lists files; for a bucket write sources.objects('s3://bucket/prefix')"
             )

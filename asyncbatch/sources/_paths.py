@@ -49,8 +49,8 @@ def _missing(path: str) -> AsyncbatchError:
         return ConfigError(f"{path!r} is a URL: write the path that follows 'file://'")
     if _URL.match(path):
         return ConfigError(
-            f"{path!r} is a URL, which this version cannot read: mount the bucket or share and give its folder, "
-            "Loader('/mnt/…', …)"
+            f"{path!r} is a URL that is not one of an object store as a text, 's3://…', 'gs://…', 'az://…' or "
+            "'https://…'; write it so, or mount the share and give its folder, Loader('/mnt/…', …)"
         )
     absolute = Path(path).absolute()
     # os.path.exists, since Path.exists raises where a parent may not be searched.

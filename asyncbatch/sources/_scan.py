@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from asyncbatch._errors import SourceError
 
-__all__ = ["Findings", "scan"]
+__all__ = ["Findings", "from_keys", "scan"]
 
 # One folder is one wait for storage, so that a thousand class folders on a 30 ms mount take minutes one by one.
 # A guess: enough to hide that wait, few enough to be polite to a server.
@@ -73,10 +74,38 @@ def scan(root: str, extensions: tuple[str, ...]) -> Findings:
             if level[0].path == "":
                 total.folders = sorted(folder.path for folder in below)
             level = below
-    # NUL sorts before every character of a name: "cat/9.jpg" comes before "cat-2/1.jpg", as "cat" before "cat-2".
-    total.pictures.sort(key=lambda path: path.replace("/", "\0"))
+    total.pictures.sort(key=_in_folders)
     total.loops.sort()
     return total
+
+
+def from_keys(keys: Iterable[str], extensions: tuple[str, ...]) -> Findings:
+    """Take keys for the paths of a tree: what `scan` would have found in it, but for links and empty folders.
+
+    Args:
+        keys: Below the root, with "/" between their parts.
+        extensions: Lower-case, with the dot.
+    """
+    found = Findings()
+    folders: set[str] = set()
+    for key in keys:
+        *parents, name = parts = key.split("/")
+        if any(part.startswith(".") or part in _SYSTEM_FOLDERS for part in parts):
+            found.others["hidden"] += 1
+            continue
+        folders.update(parents[:1])
+        if name.lower().endswith(extensions):
+            found.pictures.append(key)
+        else:
+            found.others[Path(name).suffix.lower() or "extension-less"] += 1
+    found.pictures.sort(key=_in_folders)
+    found.folders = sorted(folders)
+    return found
+
+
+def _in_folders(path: str) -> str:
+    # NUL sorts before every character of a name: "cat/9.jpg" comes before "cat-2/1.jpg", as "cat" before "cat-2".
+    return path.replace("/", "\0")
 
 
 def _list(root: str, extensions: tuple[str, ...], folder: _Folder) -> tuple[Findings, list[_Folder]]:

@@ -39,6 +39,13 @@ def own_decoder(data: bytes) -> Array:
     return np.frombuffer(data, np.uint8)
 
 
+def from_a_bucket() -> None:
+    source = ab.sources.objects("s3://bucket/train", manifest=Path("train.txt"), options={"region": "eu-west-1"})
+    assert_type(len(source), int)
+    ab.Loader(source, batch_size=32, reader=ab.ObjectReader(concurrency=64, timeout=5, hedge=0.05))
+    ab.Loader("gs://bucket/train", batch_size=32)
+
+
 class OwnReader:
     concurrency = 8
 
