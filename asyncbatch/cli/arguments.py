@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import asyncbatch as ab
 
-__all__ = ["Commands", "add_path", "image_size", "number", "source_of", "whole"]
+__all__ = ["Commands", "add_image_size", "add_path", "image_size", "number", "source_of", "whole"]
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -49,6 +49,14 @@ def image_size(text: str) -> tuple[int, int]:
         raise argparse.ArgumentTypeError(
             f"must be like 224, or 224x320 for a height of 224 and a width of 320, up to 4096, got {text!r}"
         ) from None
+
+
+def add_image_size(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that says how large the pictures are that a model gets."""
+    parser.add_argument(
+        "--image-size", type=image_size, default=(224, 224), metavar="SIZE",
+        help="what the model gets, in pixels: 224, or 224x320 as height and width (default: 224)",
+    )  # fmt: skip
 
 
 def add_path(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import asyncbatch as ab
-from asyncbatch.cli.arguments import Commands, add_path, image_size, number, source_of, whole
+from asyncbatch.cli.arguments import Commands, add_image_size, add_path, number, source_of, whole
 from asyncbatch.cli.race import Recorder, Run, by_hand, like_by_hand, quiet_opencv, race
 from asyncbatch.cli.report import HAND, OURS, comparison, explain_hand, explain_ours
 from asyncbatch.cli.terminal import CommandError, need
@@ -64,10 +64,7 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--batch-size", metavar="N", type=whole(1, 65536), default=32, help="pictures a batch (default: 32)"
     )
-    parser.add_argument(
-        "--image-size", type=image_size, default=(224, 224), metavar="SIZE",
-        help="what the model gets, in pixels: 224, or 224x320 as height and width (default: 224)",
-    )  # fmt: skip
+    add_image_size(parser)
     parser.add_argument(
         "--seconds", metavar="S", type=number(0.1, 300), default=10.0,
         help="how long each may take in all; a batch under way is awaited (default: 10)",

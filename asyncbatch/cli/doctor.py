@@ -17,7 +17,7 @@ from asyncbatch.cli.doctor_plot import draw_curve
 from asyncbatch.cli.doctor_probe import Probe
 from asyncbatch.cli.doctor_report import Report
 from asyncbatch.cli.doctor_table import find_mount
-from asyncbatch.cli.terminal import CommandError, need, progress
+from asyncbatch.cli.terminal import CommandError, need, progress, require_png
 
 __all__ = ["add_to", "run"]
 
@@ -77,10 +77,7 @@ def _check_plot(plot: Path | None) -> None:
     if plot is None:
         return
     need("matplotlib", "plot")
-    if plot.suffix.lower() != ".png":
-        raise CommandError(f"the plot is a PNG file, so its name must end in .png: --plot {plot.with_suffix('.png')}")
-    if not plot.parent.is_dir():
-        raise CommandError(f"there is no folder {plot.parent} to write {plot.name} into; make it first")
+    require_png(plot, "plot", "--plot")
 
 
 def _measured(arguments: argparse.Namespace) -> Report:

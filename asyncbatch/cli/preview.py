@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import asyncbatch as ab
-from asyncbatch.cli.arguments import Commands, add_path, image_size, source_of, whole
+from asyncbatch.cli.arguments import Commands, add_image_size, add_path, source_of, whole
 from asyncbatch.cli.augment import USUAL, transform_of
 from asyncbatch.cli.sheet import draw_sheet
-from asyncbatch.cli.terminal import CommandError, need, progress
+from asyncbatch.cli.terminal import need, progress, require_png
 
 __all__ = ["add_to", "run"]
 
@@ -34,10 +34,7 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--count", metavar="N", type=whole(1, 400), default=32, help="how many pictures to show (default: 32)"
     )
-    parser.add_argument(
-        "--image-size", type=image_size, default=(224, 224), metavar="SIZE",
-        help="what the model gets, in pixels: 224, or 224x320 as height and width (default: 224)",
-    )  # fmt: skip
+    add_image_size(parser)
     parser.add_argument("--first", action="store_true", help="take the first pictures instead of some from all over")
     parser.add_argument(
         "--seed", metavar="S", type=whole(0, 2**63 - 1), default=0, help="another seed takes other pictures"
@@ -56,10 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     need("tqdm", "cli")
     need("matplotlib", "plot")
     out: Path = arguments.out
-    if out.suffix.lower() != ".png":
-        raise CommandError(f"the sheet is a PNG file, so its name must end in .png: -o {out.with_suffix('.png')}")
-    if not out.parent.is_dir():
-        raise CommandError(f"there is no folder {out.parent} to write {out.name} into; make it first")
+    require_png(out, "sheet", "-o")
 
     if arguments.augment is None:
         decoders = [ab.ImageDecoder(arguments.image_size)]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import asyncbatch as ab
 
-__all__ = ["CommandError", "need", "percent", "progress", "table"]
+__all__ = ["CommandError", "need", "percent", "progress", "require_png", "table"]
 
 
 class CommandError(ab.AsyncbatchError):
@@ -30,6 +31,25 @@ def need(module: str, extra: str) -> Any:
             f"this command needs {name}, which cannot be imported ({error}); install it with: "
             f"pip install 'asyncbatch[{extra}]'"
         ) from error
+
+
+def require_png(path: Path, what: str, option: str) -> None:
+    """Refuse a file that cannot be drawn into, before anything is done for it.
+
+    Args:
+        path: The file.
+        what: What it will hold.
+        option: What it was given by.
+
+    Raises:
+        CommandError: It is no PNG file by its name, or there is no such folder.
+    """
+    if path.suffix.lower() != ".png":
+        raise CommandError(
+            f"the {what} is a PNG file, so its name must end in .png: {option} {path.with_suffix('.png')}"
+        )
+    if not path.parent.is_dir():
+        raise CommandError(f"there is no folder {path.parent} to write {path.name} into; make it first")
 
 
 def progress(label: str, total: float, unit: str = "img") -> Any:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import asyncbatch as ab
-from asyncbatch.cli.arguments import Commands, add_path, image_size, number, source_of, whole
+from asyncbatch.cli.arguments import Commands, add_image_size, add_path, number, source_of, whole
 from asyncbatch.cli.race import Recorder, Run, race
-from asyncbatch.cli.terminal import CommandError, need
+from asyncbatch.cli.terminal import CommandError, need, require_png
 from asyncbatch.cli.timeline import draw_timeline
 
 __all__ = ["add_to", "run"]
@@ -34,10 +34,7 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--seconds", type=number(0.1, 600), default=2.0, metavar="S", help="how long (default: 2)")
     parser.add_argument("--step", type=number(0, 60), default=0.0, metavar="S", help="a step's length (default: 0)")
     parser.add_argument("--batch-size", type=whole(1, 4096), default=32, metavar="N", help="default: 32")
-    parser.add_argument(
-        "--image-size", type=image_size, default=(224, 224), metavar="SIZE",
-        help="what the model gets, in pixels: 224, or 224x320 as height and width (default: 224)",
-    )  # fmt: skip
+    add_image_size(parser)
     parser.set_defaults(run=run)
 
 
@@ -46,10 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     need("tqdm", "cli")
     need("matplotlib", "plot")
     out: Path = arguments.out
-    if out.suffix.lower() != ".png":
-        raise CommandError(f"the timeline is a PNG file, so its name must end in .png: -o {out.with_suffix('.png')}")
-    if not out.parent.is_dir():
-        raise CommandError(f"there is no folder {out.parent} to write {out.name} into; make it first")
+    require_png(out, "timeline", "-o")
     recorded = str(arguments.path).lower().endswith(".json")
     taken = _recorded(Path(arguments.path)) if recorded else _run(arguments)
     seconds = min(arguments.seconds, taken.seconds)
