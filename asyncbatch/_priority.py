@@ -1,9 +1,7 @@
 """Lets the caller go first where there are fewer cores than threads that want one.
 
 While a model trains on the processor, or its framework prepares a step there, each decode thread takes a core from it;
-the step takes longer, and nothing is won, for batches lie ready. With Keras's `fit` over page cache on 2 cores, and
-steps as long as loading takes, an epoch took 1.2 to 1.4 times the longer of the two while all threads had one rank, and
-1.03 to 1.1 times with a lower one for these (three runs of each, in turn).
+the step takes longer, and nothing is won, for batches lie ready.
 """
 
 from __future__ import annotations

@@ -96,11 +96,20 @@ def test_a_bar_in_a_notebook(notebook):
     assert "40/40" in notebook.run("for batch in loader.progress(): pass")
 
 
-@pytest.mark.parametrize("loop", ["for batch in loader.epochs(): pass", "async for batch in loader.epochs(): pass"])
-def test_a_cell_that_is_interrupted(notebook, loop):
+@pytest.mark.parametrize("loop", ["for batch in loader.epochs(): tick()", "async for batch in loader.epochs(): tick()"])
+def test_a_cell_that_is_interrupted(notebook, loop, tmp_path):
     """It stops at once; the next cell begins anew, and closing leaves no thread."""
-    request = notebook.begin(f"print('running', flush=True)\n{loop}")
-    time.sleep(1)
+    # Not by a print: an interrupt while IPython flushes may be lost in it.
+    running = tmp_path / "running"
+    notebook.run(
+        "import itertools, pathlib\nticks = itertools.count()\n"
+        f"def tick(): next(ticks) == 3 and pathlib.Path({str(running)!r}).touch()"
+    )
+    request = notebook.begin(loop)
+    end = time.monotonic() + 30
+    while not running.exists():
+        assert time.monotonic() < end
+        time.sleep(0.005)
     began = time.monotonic()
     notebook.kernel.interrupt_kernel()
     with pytest.raises(CellError, match=r"KeyboardInterrupt|CancelledError"):

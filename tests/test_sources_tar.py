@@ -9,7 +9,6 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections import deque
 
 import numpy as np
 import pytest
@@ -19,9 +18,10 @@ from hypothesis import strategies as st
 from tars import add, write_tars
 
 import asyncbatch as ab
-from asyncbatch.readers import _together
+from asyncbatch.readers import _together, _waiting
 from asyncbatch.readers._flight import Ask, Flight
-from asyncbatch.readers._together import neighbours, take_neighbours
+from asyncbatch.readers._together import neighbours
+from asyncbatch.readers._waiting import WaitingReads
 from asyncbatch.readers._whole import Content, Part
 from asyncbatch.sampling import BlockShuffle
 
@@ -305,37 +305,81 @@ def test_an_archive_that_is_replaced_by_a_shorter_one(shards, tmp_path):
 class Waiting:
     """Who asked."""
 
+    def __init__(self, done=False):
+        self.is_done = done
+
     def done(self):
-        return False
+        return self.is_done
 
 
 def ask(path, offset, length):
     return Ask(Part(path, offset, length), Waiting())
 
 
-def test_one_read_brings_what_lies_beside(monkeypatch):
-    """Forwards and backwards, over small gaps, not over large ones, and no more than a few megabytes."""
+def waiting_reads(asks):
+    waiting = WaitingReads()
+    for one in asks:
+        waiting.append(one)
+    return waiting
+
+
+@pytest.fixture
+def small(monkeypatch):
     monkeypatch.setattr(_together, "_GAP", 10)
-    monkeypatch.setattr(_together, "_LONGEST", 100)
+    for module in (_together, _waiting):
+        monkeypatch.setattr(module, "LONGEST", 100)
+
+
+def test_one_read_brings_what_lies_beside(small):
+    """Forwards and backwards, over small gaps, not over large ones, and no more than a few megabytes."""
     first = ask("a", 50, 10)
     others = [ask("a", 60, 10), ask("b", 70, 10), ask("a", 80, 10), ask("a", 105, 5), ask("a", 30, 15), ask("a", 5, 9)]
-    waiting = deque(others)
-    taken = take_neighbours(first, waiting)
-    assert [one.part.offset for one in taken] == [30, 50, 60, 80]
+    waiting = waiting_reads([first, *others])
+    assert [one.part.offset for one in waiting.take()] == [30, 50, 60, 80]
     assert list(waiting) == [others[1], others[3], others[5]]
-    long = deque(ask("a", start, 20) for start in range(20, 400, 20))
-    assert [one.part.offset for one in take_neighbours(ask("a", 0, 20), long)] == [0, 20, 40, 60, 80]
+    assert len(waiting) == 3
+    long = waiting_reads(ask("a", start, 20) for start in range(0, 400, 20))
+    assert [one.part.offset for one in long.take()] == [0, 20, 40, 60, 80]
     whole = Ask(Part("a"), Waiting())
-    assert take_neighbours(whole, long) == [whole]
+    long.put_first([whole])
+    assert long.take() == [whole]
+    assert [one.part.offset for one in long.take()] == [100, 120, 140, 160, 180]
 
 
 def test_what_is_no_number_is_left_to_itself():
     """A user's source may have anything for an offset, which is that sample's error alone."""
     strange = Ask(Part("a", "0", 5), Waiting())
-    waiting = deque([ask("a", 0, 5), strange])
-    assert take_neighbours(strange, waiting) == [strange]
-    assert len(take_neighbours(ask("a", 5, 5), waiting)) == 2
+    waiting = waiting_reads([strange, ask("a", 5, 5), ask("a", 0, 5)])
+    assert waiting.take() == [strange]
+    assert len(waiting.take()) == 2
+    assert list(waiting) == waiting.take() == []
     assert list(neighbours([Part("a", 0, 5), Part("a", None, 5), Part("a", 5, 5)])) == [(0, 1), (1, 2), (2, 3)]
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 60), st.booleans()), max_size=60), st.data())
+def test_every_read_is_taken_once(places, data):
+    """Whatever waits, whatever is put back, and whoever gave up; in the order of the file within one read."""
+    asks = [Ask(Part(path, 10**5 * place, 50_000), Waiting(done)) for path, place, done in places]
+    waiting, taken = waiting_reads(asks), []
+    while asks_now := waiting.take():
+        assert len({one.part.path for one in asks_now}) == 1
+        assert [one.part.offset for one in asks_now] == sorted(one.part.offset for one in asks_now)
+        back = data.draw(st.integers(0, len(asks_now) - 1)) if data.draw(st.booleans()) else 0
+        waiting.put_first(asks_now[len(asks_now) - back :])
+        taken += asks_now[: len(asks_now) - back]
+    assert sorted(map(id, taken)) == sorted(id(one) for one in asks if not one.answer.done())
+    assert (len(waiting), list(waiting), waiting._beside) == (0, [], {})
+
+
+def test_what_is_put_back_is_next():
+    """Though it was taken out of turn: its hop was given up, and others were asked for after it."""
+    waiting = waiting_reads([ask("a", 0, 5), ask("b", 0, 5), ask("a", 5, 5)])
+    first, out_of_turn = waiting.take()
+    waiting.put_first([out_of_turn])
+    assert first.part.offset == 0
+    assert waiting.take() == [out_of_turn]
+    assert [one.part.path for one in waiting.take()] == ["b"]
+    assert waiting.take() == []
 
 
 def fly(parts, **options):

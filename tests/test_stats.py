@@ -15,6 +15,7 @@ import pytest
 from coloured import write_coloured
 
 import asyncbatch as ab
+from asyncbatch import _iterator
 from asyncbatch._advice import advice, duration, size
 from asyncbatch._progress import Made
 from asyncbatch._read_times import ReadTimes
@@ -100,10 +101,17 @@ def test_waiting_for_decoding():
     assert "decoding keeps all 2 threads busy" in str(stats)
 
 
-def test_not_waiting():
-    stats = run(Slow(), compute=0.03)
-    assert stats.compute_seconds >= 9 * 0.03
-    assert stats.utilisation > 0.5
+def test_not_waiting(monkeypatch):
+    """By a clock that goes on only while the caller computes, it computed all of the time, to the millisecond."""
+    now = [100.0]
+    monkeypatch.setattr(_iterator, "perf_counter", lambda: now[0])
+    with ab.Loader(Numbered(40), batch_size=4, reader=Slow(), decoder=Slow().decode) as loader:
+        for _ in loader:
+            now[0] += 0.03
+        stats = loader.stats()
+    assert stats.compute_seconds == pytest.approx(9 * 0.03)  # between ten batches
+    assert (stats.wait_seconds, stats.utilisation) == (0.0, 1.0)
+    assert "Nothing to change" in str(stats)
 
 
 def test_the_causes_add_up(pictures):

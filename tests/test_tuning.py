@@ -169,6 +169,19 @@ def test_fixed_number_is_kept(run):
     assert world.most_flying == 16
 
 
+@pytest.mark.parametrize("fixed", [None, 16])
+def test_a_hang_ends_groups_for_a_while(fixed):
+    """What shares hops with files that hang would wait for them; when reads are fast again they share hops again."""
+    tuner = Tuner(fixed)
+    tuner.landed(0.0001, tuner.generation, is_the_limit=True)
+    assert tuner.group == 8
+    tuner.hung()
+    assert (tuner.group, tuner.limit) == (1, fixed or 8)
+    for _ in range(20):
+        tuner.landed(0.0001, tuner.generation, is_the_limit=True)
+    assert tuner.group == 8
+
+
 @pytest.mark.parametrize("fixed", [None, 64])
 def test_scarcity_halves_once_and_passes(run, fixed):
     """A herd that fails for want of descriptors halves the number once, not once each; later more is tried again."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
@@ -17,8 +16,8 @@ from asyncbatch.readers._fates import Fate, fate_of
 from asyncbatch.readers._flight import Ask, Flight
 from asyncbatch.readers._pool import DaemonThreadPool
 from asyncbatch.readers._run import Run
-from asyncbatch.readers._together import take_neighbours
 from asyncbatch.readers._tuning import Tuner
+from asyncbatch.readers._waiting import WaitingReads
 from asyncbatch.readers._whole import Content, Outcome, Readable
 
 __all__ = ["ReadQueue"]
@@ -84,7 +83,7 @@ class ReadQueue:
         self._on_run = on_run
         self._lock = threading.Lock()  # guards what follows, and `flying`
         self.direct = DirectQueue(self._lock, self.flying, pool, mailbox, self._run_landed, on_crash)
-        self._waiting: deque[Ask] = deque()
+        self._waiting = WaitingReads()
         self._stints = 0
         self._held = False
 
@@ -98,7 +97,8 @@ class ReadQueue:
         if at_once:
             self._send([ask])
         else:
-            self._waiting.append(ask)
+            with self._lock:
+                self._waiting.append(ask)
             if self._stints < self._tuner.limit:
                 self._pump_soon()
         self._on_busy()
@@ -143,12 +143,13 @@ class ReadQueue:
         """
         if isinstance(flight, Run):
             return self.direct.give_up(flight, error)
+        self._tuner.hung()  # what shared its hop may hang as well, and would do so one by one
         with self._lock:
             if self.flying.pop(flight, flight) is flight:
                 return False
             flight.given_up = True
             results = list(flight.results)
-            self._waiting.extendleft(reversed(flight.asks[len(results) + 1 :]))
+            self._waiting.put_first(flight.asks[len(results) + 1 :])
             self._stints -= flight.in_stint
         if flight.thread is not None:
             self._pool.give_up(flight.thread)
@@ -232,10 +233,8 @@ class ReadQueue:
 
     def _next_asks(self, count: int) -> list[Ask]:
         asks: list[Ask] = []
-        while self._waiting and len(asks) < count:
-            ask = self._waiting.popleft()
-            if not ask.answer.done():  # done: cancelled, for the iteration ends
-                asks += take_neighbours(ask, self._waiting)
+        while len(asks) < count and (taken := self._waiting.take()):
+            asks += taken
         return asks
 
     def _begin(self, asks: list[Ask], *, in_stint: bool) -> Flight:

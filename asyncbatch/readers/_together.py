@@ -7,7 +7,6 @@ is read by itself waits for an answer of its own.
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Iterator, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -28,51 +27,41 @@ from asyncbatch.readers._whole import (
 if TYPE_CHECKING:
     from asyncbatch.readers._flight import Ask
 
-__all__ = ["neighbours", "read_together", "take_neighbours"]
+__all__ = ["LONGEST", "is_part", "neighbours", "read_together", "together"]
 
 # Bytes of one read: some 70 photographs as ImageNet has them. More would hold back those that wait for the first.
-_LONGEST = 4 * 2**20
+LONGEST = 4 * 2**20
 
 # Bytes between two parts that are read along rather than jumped over: a header, or a label, in an archive.
 _GAP = 2**16
 
 
-def take_neighbours(first: Ask, waiting: deque[Ask]) -> list[Ask]:
-    """Return a read that was asked for, and those of the others that one read brings with it, in their order.
+def together(first: Ask, near: Sequence[Ask]) -> list[Ask]:
+    """Return a read, and those of some others that are brought by one read with it, in the order of the file.
 
     Args:
         first: The one whose turn it is.
-        waiting: The others; those that are returned are taken out.
+        near: Others of parts of the same file.
     """
-    path = first.part.path
-    if not _is_part(first.part):
+    if not near:
         return [first]
-    beside = [ask for ask in waiting if ask.part.path == path and _is_part(ask.part) and not ask.answer.done()]
-    if not beside:
-        return [first]
-    in_order = sorted([first, *beside], key=_offset)
-    place = in_order.index(first)
-    begin = end = place
+    in_order = sorted([first, *near], key=_offset)
+    begin = end = next(place for place, ask in enumerate(in_order) if ask is first)
     parts = [ask.part for ask in in_order]
     while end + 1 < len(parts) and _go_together(parts[begin], parts[end], parts[end + 1], parts[end + 1]):
         end += 1
     while begin and _go_together(parts[begin - 1], parts[begin - 1], parts[begin], parts[end]):
         begin -= 1
-    taken = in_order[begin : end + 1]
-    chosen = set(map(id, taken))
-    left = [ask for ask in waiting if id(ask) not in chosen]
-    waiting.clear()
-    waiting.extend(left)
-    return taken
+    return in_order[begin : end + 1]
 
 
 def neighbours(parts: Sequence[Readable]) -> Iterator[tuple[int, int]]:
     """Yield where in a sequence those begin and end that one read brings."""
     start = 0
     for stop in range(1, len(parts) + 1):
-        if stop < len(parts) and parts[stop].path == parts[start].path and _is_part(parts[stop]):
+        if stop < len(parts) and parts[stop].path == parts[start].path and is_part(parts[stop]):
             first, one, next_one = parts[start], parts[stop - 1], parts[stop]
-            if _is_part(first) and _go_together(first, one, next_one, next_one):
+            if is_part(first) and _go_together(first, one, next_one, next_one):
                 continue
         yield start, stop
         start = stop
@@ -138,7 +127,8 @@ def _read(parts: Sequence[Readable], rooms: Sequence[Room | None], hop: Hop) -> 
             yield PutOff(size)
 
 
-def _is_part(part: Readable) -> bool:
+def is_part(part: Readable) -> bool:
+    """Whether a read is of a part of a file whose place and size are known."""
     # A user's source may have anything here, which is its sample's error and no other's.
     return type(part.length) is int and type(part.offset) is int and part.length >= 0 <= part.offset
 
@@ -154,4 +144,4 @@ def _end(part: Readable) -> int:
 def _go_together(first: Readable, one: Readable, next_one: Readable, last: Readable) -> bool:
     """Whether one read may bring what lies from a first part to a last one, two in the middle of which are next."""
     gap = next_one.offset - _end(one)
-    return next_one.offset >= one.offset and gap <= _GAP and _end(last) - first.offset <= _LONGEST
+    return next_one.offset >= one.offset and gap <= _GAP and _end(last) - first.offset <= LONGEST

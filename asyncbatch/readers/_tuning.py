@@ -115,6 +115,12 @@ class Tuner:
                 self._decide(limit, median(self._times[-max(_FIRST, enough // 2) :]))
                 self._times.clear()
 
+    def hung(self) -> None:
+        """Hear that a read hangs: those that share hops no longer wait for one another, until reads are fast again."""
+        if self._is_fast:
+            self._is_fast, self._seconds = False, 2 * _FAST
+            self._start_anew(self._target if self._fixed is not None else _FIRST)
+
     def scarce(self, under_way: int) -> None:
         """Halve: this process lacks descriptors, threads or memory for so many reads."""
         if monotonic() - self._scarce_since > 0.1 or under_way < self.limit:  # once for a herd that failed together

@@ -13,6 +13,7 @@ from conftest import Footprint
 from numbered import SIZE, make_loader, name_of, names_of, read_all
 
 import asyncbatch as ab
+from asyncbatch.readers import _tuning
 
 pytest_plugins = ("storagefixtures",)
 pytestmark = pytest.mark.timeout(60)
@@ -89,6 +90,17 @@ def test_a_batch_of_nothing_but_hangs(faultfs):
     assert fs.count("open hang") == 10
 
 
+def test_hangs_side_by_side_do_not_wait_for_one_another(faultfs, monkeypatch):
+    """Files that shared a hop each get one of their own once the first hangs: not a deadline after a deadline."""
+    monkeypatch.setattr(_tuning, "_FAST", 10.0)  # so that files share hops, however fast this mount is
+    fs = faultfs(60, rules=hangs(range(16, 24)))
+    with make_loader(fs.path, 60, reader={"timeout": 2.0, "grace": 20.0}, on_error=ab.Skip(8)) as loader:
+        batches = iter(loader)
+        next(batches)
+        fs.wait_for("hanging", 8)
+        assert loader.stats().timeouts < 8 / 2  # one after the other it would be 7
+
+
 def test_a_hang_raises_in_its_turn(faultfs):
     """Unless told otherwise, the first hung sample is an error, after the batches before it."""
     fs = faultfs(100, rules=hangs([45]))
@@ -133,7 +145,8 @@ def test_no_more_threads_are_lost_than_allowed(faultfs):
 @pytest.mark.parametrize("on", ["open", "read"])
 def test_closing_during_hangs_is_prompt(faultfs, on):
     """`close()` while 8 reads hang returns at once, and not one file is opened after it."""
-    fs = faultfs(200, rules=hangs(range(20, 28), on))
+    # Far enough from one another not to share a hop, in which the second hangs only when the first was given up.
+    fs = faultfs(200, rules=hangs(range(20, 180, 20), on))
     before = Footprint()
     loader = make_loader(fs.path, 200, reader={"timeout": 30.0, "grace": 60.0, "concurrency": 16})
     batches = iter(loader)
