@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import operator
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import cast
 
 import numpy as np
 
 from asyncbatch._errors import ConfigError
 
-__all__ = ["Size", "require_flag", "require_seconds", "require_whole", "size_in_bytes"]
+__all__ = ["Size", "check_choice", "require_flag", "require_seconds", "require_whole", "size_in_bytes"]
 
 Size = int | str
 """A number of bytes, or a text such as "256MB" (10⁶ bytes each) or "256MiB" (2²⁰)."""
@@ -67,3 +69,15 @@ def require_seconds(name: str, value: object, *, example: float) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
         raise ConfigError(f"{name} must be a number of seconds above 0, got {value!r}; write {name}={example}")
+
+
+def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
+    """Refuse what is not one of `choices`, of which the message proposes the one that is most like it.
+
+    Raises:
+        ConfigError: It is not; `name` is the argument that the message speaks of.
+    """
+    choices = tuple(choices)
+    if value not in choices:
+        (likely,) = get_close_matches(str(value).lower(), choices, 1, cutoff=0.0)
+        raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {value!r}; write {name}={likely!r}")

@@ -18,7 +18,7 @@ from asyncbatch._errors import AsyncbatchError, DecodeError, SampleError, Source
 from asyncbatch._memory import BatchMemory
 from asyncbatch._planning import PlannedBatch, stack_fetched, stack_labels_with
 from asyncbatch._seating import Seating
-from asyncbatch._types import Array, Batch, Decoder, Indices
+from asyncbatch._types import Array, Batch, Decoder, Indices, KeptRows
 
 __all__ = ["Assembly", "OnFailure", "RowKind"]
 
@@ -138,6 +138,22 @@ class Assembly:
             return complete
         self._images = rows
         return self._settle(len(rows))
+
+    def restore(self, slots: Indices, kept: KeptRows) -> bool:
+        """Fill some slots with rows that were kept, one at least."""
+        indices, images, complete = self.planned.indices[slots], self._images, False
+        assert images is not None  # noqa: S101 - what is kept has a shape
+        if not kept.is_ready:
+            for slot, index in zip(slots.tolist(), indices.tolist(), strict=True):
+                complete |= self.decode(slot, kept.row(index))
+            del self, images  # see `fail`
+            return complete
+        if len(slots) == len(images):
+            kept.take(indices, images)
+        else:
+            for slot, index in zip(slots.tolist(), indices.tolist(), strict=True):
+                images[slot] = kept.row(index)
+        return self._settle(len(slots))
 
     def fill_stand_in(self, slot: int, take: Callable[[Indices], Array]) -> bool:
         """Fill one slot with its stand-in's row, which is in memory."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
-from asyncbatch._arguments import Size, size_in_bytes
+from asyncbatch._arguments import Size, require_whole, size_in_bytes
 from asyncbatch._chunked import ChunkedSource
 from asyncbatch._errors import ConfigError
-from asyncbatch._machine import usable_memory
+from asyncbatch._keeping import RowCache
+from asyncbatch._machine import usable_cores, usable_memory
 from asyncbatch._types import Array, Decoder, Hook, Reader, ReaderFactory, Source
 from asyncbatch.decoders import ImageDecoder, as_decoder
 from asyncbatch.readers import Cache, FileReader, ObjectReader
@@ -20,7 +21,15 @@ from asyncbatch.readers._chunks import ChunkReader
 from asyncbatch.readers.cache import CachingReader
 from asyncbatch.sources import ObjectSource
 
-__all__ = ["check_batch_fits", "choose_decoder", "choose_hooks", "choose_read_ahead", "choose_reader"]
+__all__ = [
+    "check_batch_fits",
+    "choose_decode_threads",
+    "choose_decoder",
+    "choose_hooks",
+    "choose_keep",
+    "choose_read_ahead",
+    "choose_reader",
+]
 
 _log = logging.getLogger("asyncbatch")
 
@@ -33,6 +42,12 @@ def choose_read_ahead(size: Size) -> int:
     if wanted > bearable:
         _log.info("read_ahead=%r is %d MB, a quarter of the memory that this process may use", size, bearable // 10**6)
     return min(wanted, bearable)
+
+
+def choose_decode_threads(number: int | Literal["auto"]) -> int:
+    if isinstance(number, str) and number == "auto":
+        return usable_cores()
+    return require_whole("decode_threads", number, least=1, example=2)
 
 
 def choose_reader(
@@ -55,7 +70,16 @@ def choose_reader(
         chosen: Reader | ReaderFactory = ChunkReader(chunks, min(chunks.keep, usable_memory() // _SHARE))
     else:
         chosen = _reader(source, reader)
-    return chosen if cache is None else CachingReader(chosen, cache)
+    return CachingReader(chosen, cache) if cache is not None and cache.what == "raw" else chosen
+
+
+def choose_keep(source: Source, in_memory: bool, cache: Cache | None, decoder: Decoder | None) -> RowCache | None:
+    """Return where decoded rows are kept, if they are to be.
+
+    Raises:
+        ConfigError: The decoder's cannot be.
+    """
+    return None if cache is None or in_memory or cache.what == "raw" else RowCache(cache, source, decoder)
 
 
 def _reader(source: Source, reader: Reader | ReaderFactory | None) -> Reader | ReaderFactory:

@@ -93,23 +93,27 @@ class ReadTotals:
         self._state = _Watched()
 
     @contextmanager
-    def watching(self, reader: object) -> Generator[None]:
-        """Count what a reader does meanwhile. One that does not count tells its `concurrency` alone."""
+    def watching(self, reader: object, kept: ReadCounters | None = None) -> Generator[None]:
+        """Count what a reader does meanwhile, and what rows are `kept`.
+
+        A reader that does not count tells its `concurrency` alone.
+        """
         counters = getattr(reader, "counters", None)
         if not isinstance(counters, ReadCounters):
             counters = ReadCounters(concurrency=getattr(reader, "concurrency", 0))
         # A reader without a factory serves many iterations, and counts on.
-        entry = counters, replace(counters)
+        entries = [(one, replace(one)) for one in (counters, kept) if one is not None]
         with self._lock:
             state = self._state
-            self._state = _Watched(state.past, (*state.running, entry), counters)
+            self._state = _Watched(state.past, (*state.running, *entries), counters)
         try:
             yield
         finally:
             with self._lock:
                 state = self._state
-                running = tuple(other for other in state.running if other is not entry)
-                self._state = _Watched(_sum(state.past, [entry]), running, state.latest)
+                ours = {id(entry) for entry in entries}
+                running = tuple(entry for entry in state.running if id(entry) not in ours)
+                self._state = _Watched(_sum(state.past, entries), running, state.latest)
 
     def totals(self) -> dict[str, Any]:
         """Return the fields of `Stats` that are the readers'."""

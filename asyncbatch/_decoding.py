@@ -17,16 +17,21 @@ from typing import Any
 
 from asyncbatch._assembly import Assembly
 from asyncbatch._errors import ReadError
+from asyncbatch._keeping import Kept
 from asyncbatch._mailbox import Mailbox
 from asyncbatch._spans import record
 from asyncbatch._stages import Stages
+from asyncbatch._types import Indices
 
-__all__ = ["Decoding", "Done"]
+__all__ = ["Damaged", "Decoding", "Done"]
 
 _LARGEST_GROUP = 8  # a hop costs some 30 µs: more samples a hop hardly make it cheaper, and end less evenly
 
 Done = tuple[Assembly | None, Sequence[int], float]
 """The batch that a job completed, the sizes of the bytes that it used up, and the seconds that it took."""
+
+Damaged = tuple[Assembly, Sequence[int]]
+"""A batch, and its slots whose rows are not what they were when they were kept."""
 
 
 class Decoding:
@@ -92,6 +97,12 @@ class Decoding:
         for start in range(0, len(slots), self.group):
             self._submit(self._fetch, assembly, slots[start : start + self.group])
 
+    def restore(self, assembly: Assembly, slots: Indices, kept: Kept, on_damaged: Callable[[Damaged], None]) -> None:
+        """Have slots filled with rows that were kept; those that are damaged are told, and stay empty."""
+        size = len(slots) if kept.is_ready else self.group
+        for start in range(0, len(slots), size):
+            self._submit(self._restore, assembly, slots[start : start + size], kept, on_damaged)
+
     def seal(self, assembly: Assembly) -> None:
         """Have a batch sealed that no job completed."""
         self._submit(self._seal, assembly)
@@ -139,6 +150,17 @@ class Decoding:
         assert take is not None  # noqa: S101 - what has no reader has this
         start = perf_counter()
         complete = assembly.fill(take) if stand_in is None else assembly.fill_stand_in(stand_in, take)
+        self._done(assembly, complete, (), self._record(assembly, start))
+        del assembly
+
+    def _restore(self, args: list[Any]) -> None:
+        assembly, slots, kept, on_damaged = _emptied(args)
+        start = perf_counter()
+        damaged = kept.damaged(assembly.planned.indices[slots])
+        whole = slots[~damaged]
+        complete = len(whole) > 0 and assembly.restore(whole, kept)
+        if len(whole) < len(slots):
+            self._mailbox.post(on_damaged, (assembly, slots[damaged].tolist()))
         self._done(assembly, complete, (), self._record(assembly, start))
         del assembly
 

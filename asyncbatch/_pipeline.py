@@ -30,12 +30,11 @@ from asyncbatch._mailbox import Mailbox
 from asyncbatch._memory import BatchMemory
 from asyncbatch._planning import PlannedBatch, StandIn, plan_batches
 from asyncbatch._progress import Delivery, Made, Passed, Progress
-from asyncbatch._reads import Reads
+from asyncbatch._reads import Reads, opened_reads
 from asyncbatch._stages import Stages
 from asyncbatch._stand_ins import StandIns
 from asyncbatch._tally import ErrorTally
 from asyncbatch.on_error import Replace, Skip
-from asyncbatch.readers._opened import opened
 from asyncbatch.readers._pool import DaemonThreadPool
 
 __all__ = ["Pipeline"]
@@ -75,6 +74,7 @@ class Pipeline:
         self._at_once = _PLANNED_AT_FIRST
         self._memory = BatchMemory(spare=stages.prefetch)
         self._reads: Reads | None = None
+        self._decoder = stages.decoder
         self._credits = asyncio.Semaphore(stages.prefetch)
         # Reading bounds how many planned batches wait to be opened; without it only this queue does.
         self._planned: asyncio.Queue[Assembly | None] = asyncio.Queue(0 if stages.reader else stages.prefetch)
@@ -126,29 +126,28 @@ class Pipeline:
             return
         self._decoding.begin(decode_pool)
         self._opening = asyncio.current_task()
-        async with opened(self._stages.reader, self._mailbox, self._wants_more, self._fail) as reader:
+        told = self._decoding, self._plan_pool, self._arrived, self._unreadable, self._fail
+        async with opened_reads(self._stages, self._counters, self._mailbox, self._wants_more, *told) as self._reads:
             self._opening = None
-            if reader is not None:
-                told = self._arrived, self._unreadable, self._fail, self._decoding.use
-                self._reads = Reads(reader, self._stages, self._counters, *told)
-            with self._counters.reads.watching(reader):
-                producer = asyncio.create_task(self._produce(self._reads))
-                try:
-                    kind: RowKind | None = None
-                    while (assembly := await self._leaving.next()) is not None and not self._stopped:
-                        if (delivery := self._finished(assembly, kind)) is not None:
-                            kind = delivery.batch.images.shape[1:], delivery.batch.images.dtype
-                            yield delivery
-                    if self._crash is not None:
-                        raise self._crash
-                finally:
-                    producer.cancel()
-                    await asyncio.wait([producer])
-                    if self._reads is not None:
-                        await self._reads.aclose()
-                    self._decoding.end()
-                    await self._plan_pool.aclose(_PLAN_CLOSE_TIMEOUT)
-                    self._forget()
+            if self._reads is not None:
+                self._decoder = self._reads.decoder
+            producer = asyncio.create_task(self._produce(self._reads))
+            try:
+                kind: RowKind | None = None
+                while (assembly := await self._leaving.next()) is not None and not self._stopped:
+                    if (delivery := self._finished(assembly, kind)) is not None:
+                        kind = delivery.batch.images.shape[1:], delivery.batch.images.dtype
+                        yield delivery
+                if self._crash is not None:
+                    raise self._crash
+            finally:
+                producer.cancel()
+                await asyncio.wait([producer])
+                if self._reads is not None:
+                    await self._reads.aclose()
+                self._decoding.end()
+                await self._plan_pool.aclose(_PLAN_CLOSE_TIMEOUT)
+                self._forget()
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -172,7 +171,7 @@ class Pipeline:
             for planned in batches:
                 if self._doomed:
                     return
-                assembly = Assembly(planned, self._stages.decoder, self._memory, self._stages.seed, self._on_failure)
+                assembly = Assembly(planned, self._decoder, self._memory, self._stages.seed, self._on_failure)
                 self._leaving.expect()
                 await self._planned.put(assembly)
                 if reads is not None:
@@ -295,3 +294,4 @@ class Pipeline:
         self._stand_ins.clear()
         self._decoding.clear()
         self._memory.close()
+        self._reads, self._decoder = None, None  # see `Reads.aclose`

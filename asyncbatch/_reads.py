@@ -8,7 +8,9 @@ and every read of a reader that has no more than the coroutine `read`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -16,18 +18,23 @@ from typing import Any
 
 from asyncbatch._assembly import Assembly
 from asyncbatch._counters import Counters
-from asyncbatch._runs import Runs, Use
+from asyncbatch._decoding import Decoding
+from asyncbatch._keeping import Kept
+from asyncbatch._mailbox import Mailbox
+from asyncbatch._restoring import Restoring
+from asyncbatch._runs import Runs
 from asyncbatch._spans import Lanes, record
 from asyncbatch._stages import Stages
-from asyncbatch._types import Reader, Sample
+from asyncbatch._types import ReadCounters, Reader, Sample
 from asyncbatch._window import ReadAheadWindow, Room
 from asyncbatch.readers._first_try import GoOn, Timed
+from asyncbatch.readers._opened import opened
 from asyncbatch.readers._whole import Content, Outcome
 from asyncbatch.readers.cache import OpenCachingReader
 from asyncbatch.readers.files import OpenFileReader
 from asyncbatch.readers.objects import OpenObjectReader
 
-__all__ = ["Reads"]
+__all__ = ["Reads", "opened_reads"]
 
 
 @dataclass(slots=True, eq=False)
@@ -56,9 +63,11 @@ class Reads:
         on_data: Called with batch, slot and bytes.
         on_failure: Called with batch, slot and error.
         on_crash: Called with an error that is no sample's: a hook's, or a mistake of this library.
-        use: Decodes a sample in the thread that read it.
+        decoding: Decodes samples, also in the thread that read them.
+        kept: Rows that need not be read.
 
     Attributes:
+        decoder: What makes rows of the bytes.
         window: How far ahead reading is. Whoever has used up the bytes has to `release` them.
     """
 
@@ -70,8 +79,11 @@ class Reads:
         on_data: Callable[[Assembly, int, Any], None],
         on_failure: Callable[[Assembly, int, BaseException], None],
         on_crash: Callable[[BaseException], None],
-        use: Use,
+        decoding: Decoding,
+        kept: Kept | None,
     ) -> None:
+        self.decoder = stages.decoder if kept is None else kept.decoder
+        self._restoring = None if kept is None else Restoring(kept, decoding, self._read_after_all)
         self._reader: Any = reader
         # Others may have words of their own for other things.
         self._begin = reader.begin if isinstance(reader, OpenFileReader) else None
@@ -93,19 +105,28 @@ class Reads:
         self._closed = False
         self._runs: Runs | None = None
         if isinstance(reader, OpenFileReader):
-            self._runs = Runs(reader, stages, counters, self.window, use, self._take_up)
+            self._runs = Runs(reader, stages, counters, self.window, decoding.use, self._take_up)
+
+    @property
+    def kept(self) -> ReadCounters | None:
+        """What the cache of rows had; None without one."""
+        return None if self._restoring is None else self._restoring.counters
 
     async def ask_for_all(self, assembly: Assembly) -> None:
         """Have all samples of a batch read, in whichever way is the fastest; returns when that was asked for."""
-        if self._runs is None or not await self._runs.take(assembly):
-            for slot, sample in enumerate(assembly.planned.samples):
-                await self.ask(assembly, slot, sample)
+        samples = assembly.planned.samples
+        slots = range(len(samples)) if self._restoring is None else await self._restoring.take(assembly)
+        if len(slots) < len(samples) or self._runs is None or not await self._runs.take(assembly):
+            for slot in slots:
+                await self.ask(assembly, slot, samples[slot])
 
     def opened(self, assembly: Assembly) -> None:
         """Hear that a batch waits for nothing but its samples from now on."""
         self.window.opened(assembly)
         if self._runs is not None:
             self._runs.opened(assembly)
+        if self._restoring is not None:
+            self._restoring.opened(assembly)
 
     async def ask(self, assembly: Assembly, slot: int, sample: Sample) -> None:
         """Have a sample read for a slot; returns when the read was asked for, not when it is done."""
@@ -145,6 +166,9 @@ class Reads:
             read = self._new(assembly, slot, sample, self._room_now(assembly, slot, sample))
             self._employ(self._carry_out(read, self._reader.go_on(sample, read.room, known)))
 
+    def _read_after_all(self, assembly: Assembly, slot: int) -> None:
+        self._take_up(assembly, slot, None)
+
     def _new(self, assembly: Assembly, slot: int, sample: Sample, room: Room) -> _Read:
         self._free -= 1
         return _Read(assembly, slot, sample, room, perf_counter())
@@ -163,8 +187,8 @@ class Reads:
         self.window.close()
         if self._counters.window is self.window:  # the next iteration's may be there already
             self._counters.window = None
-        if self._runs is not None:
-            self._runs.clear()
+        # Rows that are kept close with the last reference to them: they must not wait for the collector either.
+        self.decoder = self._restoring = self._runs = None
 
     def _hear(self, read: _Read, content: Content | None, go_on: GoOn | None) -> None:
         """Take the bytes of a read that was begun, or go on with one that did not simply succeed."""
@@ -215,3 +239,40 @@ class Reads:
             if self._hooks:
                 record(self._hooks, "read", began, ended, read.assembly.planned, self._lanes.lane(began, ended))
         self._on_data(read.assembly, read.slot, data)
+
+
+@asynccontextmanager
+async def opened_reads(
+    stages: Stages,
+    counters: Counters,
+    mailbox: Mailbox,
+    wants_more: Callable[[], bool],
+    decoding: Decoding,
+    pool: Executor,
+    on_data: Callable[[Assembly, int, Any], None],
+    on_failure: Callable[[Assembly, int, BaseException], None],
+    on_crash: Callable[[BaseException], None],
+) -> AsyncGenerator[Reads | None]:
+    """Open what reads, and what was kept, for one iteration; None where nothing is read.
+
+    Args:
+        stages: What the pipeline is made of.
+        counters: What was read is added here.
+        mailbox: The pipeline's, from threads to the loop.
+        wants_more: Tells whether more reads would help.
+        decoding: As `Reads` has it, and what comes after `pool`.
+        pool: A thread for what takes a while.
+        on_data: Of `Reads`.
+        on_failure: Of `Reads`.
+        on_crash: Of `Reads`.
+    """
+    async with opened(stages.reader, mailbox, wants_more, on_crash) as reader:
+        reads = None
+        if reader is not None:
+            kept = None
+            if stages.keep is not None:
+                kept = await asyncio.get_running_loop().run_in_executor(pool, stages.keep.open)
+            reads = Reads(reader, stages, counters, on_data, on_failure, on_crash, decoding, kept)
+            del kept  # it closes with the last reference to it
+        with counters.reads.watching(reader, None if reads is None else reads.kept):
+            yield reads

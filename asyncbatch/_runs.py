@@ -95,10 +95,6 @@ class Runs:
                 on_done=self._done,
             )
 
-    def clear(self) -> None:
-        """Let go of every batch."""
-        self._taken.clear()
-
     def _done(self, run: Run) -> None:
         if run.used:
             assembly, start = run.batch

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from asyncbatch._keeping import RowCache
 from asyncbatch._types import Array, Decoder, Hook, Indices, Reader, ReaderFactory, Source
 from asyncbatch._useful_threads import UsefulThreads
 from asyncbatch.on_error import OnError
@@ -23,6 +24,7 @@ class Stages:
         plan: In which order, in which batches.
         seed: What every random thing done to a sample is seeded with.
         reader: Sample → bytes; None for a source in memory or of items.
+        keep: Where rows that were decoded are kept; None for nowhere.
         take: Indices → rows, of a source in memory.
         fetch: Index → picture and label, of a source of items.
         decoder: Bytes → row; None for a source in memory whose rows are taken as they are.
@@ -39,6 +41,7 @@ class Stages:
     plan: Plan
     seed: int
     reader: Reader | ReaderFactory | None
+    keep: RowCache | None
     take: Callable[[Indices], Array] | None
     fetch: Callable[[int], tuple[Any, Any]] | None
     decoder: Decoder | None

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from asyncbatch._errors import SampleError
 
-__all__ = ["Array", "Batch", "Decoder", "Hook", "Indices", "ItemSource",
+__all__ = ["Array", "Batch", "Decoder", "Hook", "Indices", "ItemSource", "KeptRows",
            "MemorySource", "ReadCounters", "Reader", "ReaderFactory", "Sample", "SeedKey", "Source",
            "Span"]  # fmt: skip
 
@@ -245,6 +245,24 @@ class Decoder(Protocol):
         Raises:
             Exception: Anything; the pipeline makes a `DecodeError` of it that names the sample.
         """
+        ...
+
+
+class KeptRows(Protocol):
+    """Rows that were decoded before, by the index of their sample.
+
+    Attributes:
+        is_ready: Whether such a row is a row of the batch; else the decoder makes one of it.
+    """
+
+    @property
+    def is_ready(self) -> bool: ...
+
+    def take(self, indices: Indices, out: Array, /) -> None:
+        """Copy rows, one for each of `out`."""
+
+    def row(self, index: int, /) -> Array:
+        """Return a row, not to be written to."""
         ...
 
 

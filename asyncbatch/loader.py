@@ -9,14 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from asyncbatch import _choices as choices
 from asyncbatch._arguments import Size, require_flag, require_whole
 from asyncbatch._bar import BarIterator
-from asyncbatch._choices import check_batch_fits, choose_decoder, choose_hooks, choose_read_ahead, choose_reader
 from asyncbatch._counters import Counters
 from asyncbatch._engine import Engine
 from asyncbatch._errors import LoaderClosed
 from asyncbatch._iterator import BatchIterator, in_thread, on_event_loop
-from asyncbatch._machine import usable_cores
 from asyncbatch._progress import Delivery, Progress
 from asyncbatch._shard import Shard, as_shard
 from asyncbatch._stages import Stages
@@ -111,34 +110,35 @@ class Loader:
         shuffle = require_flag("shuffle", shuffle, default=False)
         drop_last = require_flag("drop_last", drop_last, default=False)
         in_order = require_flag("in_order", in_order, default=True)
-        self._hooks: list[Hook] = list(choose_hooks(hooks))  # those that come later are told of what is under way
-        threads = usable_cores()
-        if not isinstance(decode_threads, str) or decode_threads != "auto":
-            threads = require_whole("decode_threads", decode_threads, least=1, example=2)
+        self._hooks: list[Hook] = list(
+            choices.choose_hooks(hooks)
+        )  # those that come later are told of what is under way
+        threads = choices.choose_decode_threads(decode_threads)
         self.source = as_source(source)
         self._sampler = as_sampler(sampler, shuffle=shuffle, block=getattr(self.source, "shuffle_block", None))
         order = order_of(self.source, self._sampler, seed)
         # Not isinstance: before Python 3.12 that evaluates every property, and a fingerprint may hash much data.
         take, fetch = (getattr(self.source, name, None) for name in ("take", "fetch"))
         in_memory = take is not None or fetch is not None
-        self.decoder = choose_decoder(in_memory, image_size, decoder)
+        self.decoder = choices.choose_decoder(in_memory, image_size, decoder)
         self._stages = Stages(
             source=self.source,
             plan=Plan(order, batch_size, drop_last, *as_shard(shard)),
             seed=seed,
-            reader=choose_reader(self.source, in_memory, reader, as_cache(cache)),
+            reader=choices.choose_reader(self.source, in_memory, reader, as_cache(cache)),
+            keep=choices.choose_keep(self.source, in_memory, as_cache(cache), self.decoder),
             take=take,
             fetch=fetch,
             decoder=ItemDecoder(self.decoder) if fetch is not None else self.decoder,
             decode_threads=threads,
             useful_threads=UsefulThreads(threads),
             prefetch=prefetch,
-            read_ahead=choose_read_ahead(read_ahead),
+            read_ahead=choices.choose_read_ahead(read_ahead),
             in_order=in_order,
             on_error=require_on_error(on_error),
             hooks=self._hooks,
         )
-        check_batch_fits(self.decoder, batch_size)
+        choices.check_batch_fits(self.decoder, batch_size)
         self._counters = Counters(threads, self._stages.read_ahead)
         self._next_epoch = 0
         self._progress = Progress(self._stages.plan.steps)  # of the latest iteration

@@ -13,7 +13,11 @@ import subprocess
 import sys
 import threading
 import urllib.parse
+import urllib.request
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+SECRETS = {"access_key_id": "AKIAmarked0secret1", "secret_access_key": "marked/secret/2", "token": "marked-secret-3"}
 
 _LIFETIME = 600  # seconds
 
@@ -68,6 +72,42 @@ class ObjectServer:
         self._process.stdin.write(json.dumps(command).encode() + b"\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
+
+
+@contextmanager
+def served(tree):
+    """A server with a folder's files in its bucket, as `s3://bucket/train`."""
+    asyncio.run(_first_read())
+    server = ObjectServer()
+    try:
+        _put(server, "")
+        for path in sorted(tree.rglob("*.*")):
+            _put(server, f"train/{path.relative_to(tree)}", path.read_bytes())
+        yield server
+    finally:
+        server.close()
+
+
+def options(server, **more):
+    """Return what clients of it are told."""
+    return {**SECRETS, "region": "us-east-1", "endpoint": server.endpoint, **more}
+
+
+async def _first_read():
+    """Let obstore open its runtime, which it does once for the process, with descriptors of its own."""
+    import obstore
+    import obstore.store
+
+    store = obstore.store.MemoryStore()
+    await obstore.put_async(store, "key", b"1")
+    await obstore.get_async(store, "key")
+
+
+def _put(server, key, data=None):
+    address = f"{server.direct}/bucket/{urllib.parse.quote(key)}".rstrip("/")
+    headers = {"Content-Type": "image/png"}
+    request = urllib.request.Request(address, data=data, method="PUT", headers=headers)  # noqa: S310 - loopback
+    urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request).close()
 
 
 @dataclass

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
-from shutil import which
 
-import aiofiles
 import numpy as np
 import pytest
+from caches import Counted, assert_same, make_loader, small_disk, start_filling
 from coloured import write_coloured
 from tars import write_tars
 
@@ -27,35 +23,6 @@ COUNT = 40
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return write_coloured(tmp_path_factory.mktemp("coloured"), COUNT)
-
-
-class Counted:
-    """A reader that counts what is fetched from the storage."""
-
-    concurrency = 8
-
-    def __init__(self):
-        self.keys, self.size = [], 0
-
-    async def read(self, sample):
-        self.keys.append(sample.key)
-        async with aiofiles.open(sample.path, "rb") as file:
-            data = await file.read()
-        self.size += len(data)
-        return data
-
-
-def make_loader(source, cache, **options):
-    return ab.Loader(
-        source, **{"batch_size": 8, "image_size": 24, "cache": cache, "shuffle": True, "seed": 3, **options}
-    )
-
-
-def assert_same(batches, others):
-    assert len(batches) == len(others) > 0
-    for one, other in zip(batches, others, strict=True):
-        np.testing.assert_array_equal(one.images, other.images)
-        np.testing.assert_array_equal(one.labels, other.labels)
 
 
 # -- what comes of it --------------------------------------------------------------------------------------------------
@@ -178,13 +145,7 @@ def test_a_damaged_entry_is_fetched_again(folder, tmp_path, damage, caplog):
 
 def test_a_full_disk(folder, tmp_path, caplog):
     """One warning, and training goes on; nothing half written is left."""
-    mount = tmp_path / "disk"
-    mount.mkdir()
-    if subprocess.run(
-        [which("mount") or "mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(mount)], check=False
-    ).returncode:
-        pytest.skip("needs leave to mount a small tmpfs")
-    try:
+    with small_disk(tmp_path / "disk", "64k") as mount:
         rng = np.random.default_rng(0)
         big = tmp_path / "big"
         big.mkdir()
@@ -202,15 +163,6 @@ def test_a_full_disk(folder, tmp_path, caplog):
         assert 0 < hits < 30
         assert caplog.text.count("has no disk left: it keeps the") == 2  # one an iteration
         assert not list((mount / "cache" / "partial").iterdir())
-    finally:
-        subprocess.run([which("umount") or "umount", str(mount)], check=True)
-
-
-def start(manifest, cache, log, limit="1GB"):
-    script = Path(__file__).parent / "storage" / "filling.py"
-    command = [sys.executable, str(script), *map(str, (manifest, cache, log, limit))]
-    environment = {**os.environ, "PYTHONPATH": str(Path(ab.__file__).parents[1])}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
 
 @pytest.fixture
@@ -226,7 +178,7 @@ def manifest(tmp_path):
 
 def test_two_processes_fetch_every_sample_once(manifest, tmp_path):
     """In orders of their own, at the same time, on one folder."""
-    running = [start(manifest, tmp_path / "cache", tmp_path / "log") for _ in range(2)]
+    running = [start_filling(manifest, tmp_path / "cache", tmp_path / "log") for _ in range(2)]
     answers = [process.communicate(timeout=100)[0].splitlines()[-1].split() for process in running]
     fetched = (tmp_path / "log").read_text().split()
     assert len(fetched) == len(set(fetched)) == 200
@@ -241,7 +193,7 @@ def test_processes_that_are_killed(manifest, tmp_path):
     rng = np.random.default_rng(5)
     killed = 0
     for _ in range(50):
-        process = start(manifest, tmp_path / "cache", tmp_path / "log", "400kB")
+        process = start_filling(manifest, tmp_path / "cache", tmp_path / "log", "400kB")
         assert process.stdout is not None
         first = process.stdout.readline()
         if first.startswith("batch"):
@@ -255,7 +207,7 @@ def test_processes_that_are_killed(manifest, tmp_path):
             store.clear()
             store.close()
     assert killed > 40
-    process = start(manifest, tmp_path / "cache", tmp_path / "log")
+    process = start_filling(manifest, tmp_path / "cache", tmp_path / "log")
     done, wrong, *_, corrupt = process.communicate(timeout=100)[0].splitlines()[-1].split()
     assert (done, wrong, corrupt) == ("done", "0", "0")
     store = Store(str(tmp_path / "cache"), 10**9)

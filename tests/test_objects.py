@@ -8,13 +8,11 @@ import logging
 import pickle
 import sys
 import time
-import urllib.parse
-import urllib.request
 
 import cv2
 import numpy as np
 import pytest
-from objectserver import ObjectServer
+from objectserver import SECRETS, options, served
 
 import asyncbatch as ab
 from asyncbatch._buckets import Bucket, WholeObject, failure, split_url
@@ -25,7 +23,6 @@ obstore = pytest.importorskip("obstore", reason="pip install 'asyncbatch[objects
 pytest.importorskip("moto.server", reason="pip install 'moto[server]'")
 
 URL = "s3://bucket/train"
-SECRETS = {"access_key_id": "AKIAmarked0secret1", "secret_access_key": "marked/secret/2", "token": "marked-secret-3"}
 COUNT = 72
 
 
@@ -45,21 +42,8 @@ def tree(tmp_path_factory):
 @pytest.fixture(scope="module")
 def bucket(tree):
     """The server, with the tree in it."""
-
-    async def first_read():  # obstore's runtime is opened once for the process, with descriptors of its own
-        store = obstore.store.MemoryStore()
-        await obstore.put_async(store, "key", b"1")
-        await obstore.get_async(store, "key")
-
-    asyncio.run(first_read())
-    server = ObjectServer()
-    try:
-        _put(server, "")
-        for path in sorted(tree.rglob("*.*")):
-            _put(server, f"train/{path.relative_to(tree)}", path.read_bytes())
+    with served(tree) as server:
         yield server
-    finally:
-        server.close()
 
 
 @pytest.fixture
@@ -67,17 +51,6 @@ def server(bucket):
     """The server, well behaved until it is told otherwise."""
     bucket.rules()
     return bucket
-
-
-def _put(server, key, data=None):
-    address = f"{server.direct}/bucket/{urllib.parse.quote(key)}".rstrip("/")
-    headers = {"Content-Type": "image/png"}
-    request = urllib.request.Request(address, data=data, method="PUT", headers=headers)  # noqa: S310 - loopback
-    urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request).close()
-
-
-def options(server, **more):
-    return {**SECRETS, "region": "us-east-1", "endpoint": server.endpoint, **more}
 
 
 def source(server, url=URL, **settings):

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 from coloured import write_coloured
+from objectserver import options, served
 from tars import write_tars
 
 import asyncbatch as ab
 from asyncbatch.sampling import BlockShuffle
 
 COUNT = 40
+DECODER = ab.ImageDecoder(
+    (24, 24), transform=[ab.Resize((28, 28)), ab.RandomResizedCrop(24), ab.RandomHorizontalFlip()]
+)
 
 
 @pytest.fixture(scope="module")
@@ -18,16 +24,26 @@ def folder(tmp_path_factory):
     return write_coloured(tmp_path_factory.mktemp("coloured"), COUNT)
 
 
-def as_folder(folder, tmp_path):
+@pytest.fixture(scope="module")
+def bucket(folder):
+    """A server of objects; None where there cannot be one."""
+    if find_spec("obstore") is None or find_spec("moto") is None:
+        yield None
+        return
+    with served(folder) as server:
+        yield server
+
+
+def as_folder(folder, tmp_path, _):
     return folder, {}
 
 
-def as_tar(folder, tmp_path):
+def as_tar(folder, tmp_path, _):
     write_tars(folder, tmp_path)
     return str(tmp_path / "train-{000..002}.tar"), {}
 
 
-def as_parquet(folder, tmp_path):
+def as_parquet(folder, tmp_path, _):
     pyarrow = pytest.importorskip("pyarrow", reason="pip install 'asyncbatch[parquet]'")
     parquet = pytest.importorskip("pyarrow.parquet", reason="pip install 'asyncbatch[parquet]'")
     source = ab.sources.folder(folder)
@@ -37,21 +53,34 @@ def as_parquet(folder, tmp_path):
     return str(tmp_path / "train.parquet"), {}
 
 
-def as_items(folder, tmp_path):
+def as_objects(folder, tmp_path, bucket):
+    if bucket is None:
+        pytest.skip("pip install 'asyncbatch[objects]' 'moto[server]'")
+    return ab.sources.objects("s3://bucket/train", options=options(bucket)), {}
+
+
+def as_items(folder, tmp_path, _):
     source = ab.sources.folder(folder)
     pairs = [(open_bytes(source[index]), int(source[index].label)) for index in range(COUNT)]
     return ab.sources.items(pairs), {}
 
 
-def as_cached(folder, tmp_path):
-    options = {"cache": tmp_path / "cache"}
-    with ab.Loader(folder, batch_size=8, image_size=24, **options) as loader:
-        list(loader)
-    return folder, options
+def as_cached(folder, tmp_path, _):
+    return folder, {"cache": filled(folder, tmp_path / "cache")}
 
 
-def as_remembered(folder, tmp_path):
+def as_decoded(folder, tmp_path, _):
+    return folder, {"cache": filled(folder, ab.Cache(tmp_path / "cache", what="decoded"))}
+
+
+def as_remembered(folder, tmp_path, _):
     return folder, {"cache": ab.Cache("memory", limit="10MB")}
+
+
+def filled(folder, cache):
+    with ab.Loader(folder, batch_size=8, decoder=DECODER, cache=cache) as loader:
+        list(loader)
+    return cache
 
 
 def open_bytes(sample):
@@ -59,18 +88,17 @@ def open_bytes(sample):
         return file.read()
 
 
-FORMS = [as_folder, as_tar, as_parquet, as_items, as_cached, as_remembered]  # of objects: see test_objects.py
+FORMS = [as_folder, as_tar, as_parquet, as_objects, as_items, as_cached, as_decoded, as_remembered]
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__.removeprefix("as_"))
-def test_the_same_batches_whatever_the_form(folder, tmp_path, form):
+def test_the_same_batches_whatever_the_form(folder, tmp_path, form, bucket):
     """Pictures, labels and indices, over two shuffled epochs with augmentation."""
-    decoder = ab.ImageDecoder((24, 24), transform=[ab.RandomResizedCrop(24), ab.RandomHorizontalFlip()])
-    plan = {"batch_size": 8, "decoder": decoder, "sampler": BlockShuffle(4, window=3), "seed": 11}
+    plan = {"batch_size": 8, "decoder": DECODER, "sampler": BlockShuffle(4, window=3), "seed": 11}
     with ab.Loader(folder, **plan) as loader:
         expected = list(loader.epochs(2))
-    source, options = form(folder, tmp_path)
-    with ab.Loader(source, **plan, **options) as loader:
+    source, settings = form(folder, tmp_path, bucket)
+    with ab.Loader(source, **plan, **settings) as loader:
         batches = list(loader.epochs(2))
     assert len(batches) == len(expected) == 10
     for batch, other in zip(batches, expected, strict=True):

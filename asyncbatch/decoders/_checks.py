@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from asyncbatch._errors import ConfigError
 
-__all__ = ["Size", "as_size", "check_choice", "is_whole"]
+__all__ = ["Size", "as_size", "is_whole"]
 
 Size = int | Sequence[int]
 """(height, width) in pixels, or one number."""
@@ -33,15 +32,3 @@ def as_size(size: Any, name: str) -> tuple[int, int]:
             f"{name} must be (height, width) in pixels, or one number, got {size!r}; write {name}=(224, 224)"
         )
     return int(sides[0]), int(sides[1])
-
-
-def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
-    """Refuse what is not one of `choices`, of which the message proposes the one that is most like it.
-
-    Raises:
-        ConfigError: It is not; `name` is the argument that the message speaks of.
-    """
-    choices = tuple(choices)
-    if value not in choices:
-        (likely,) = get_close_matches(str(value).lower(), choices, 1, cutoff=0.0)
-        raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {value!r}; write {name}={likely!r}")

@@ -29,10 +29,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import DTypeLike
 
-from asyncbatch._arguments import require_flag
+from asyncbatch._arguments import check_choice, require_flag
 from asyncbatch._errors import ConfigError
 from asyncbatch._types import Array, SeedKey
-from asyncbatch.decoders._checks import Size, as_size, check_choice, is_whole
+from asyncbatch.decoders._checks import Size, as_size, is_whole
 from asyncbatch.decoders._draft import Part, scaled, trimmed
 from asyncbatch.decoders._exif import upright
 from asyncbatch.decoders._foreign import Transform, as_transforms

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from asyncbatch._arguments import check_choice
 from asyncbatch._errors import ConfigError
 from asyncbatch._types import Array
-from asyncbatch.decoders._checks import Size, as_size, check_choice
+from asyncbatch.decoders._checks import Size, as_size
 from asyncbatch.decoders._draft import Part
 from asyncbatch.decoders._opencv import INTERPOLATIONS
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+
 from asyncbatch.readers._contents import Contents
+from asyncbatch.readers._rows import Rows
 
 __all__ = ["MemoryStore"]
 
@@ -24,6 +29,8 @@ class MemoryStore:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._entries: dict[str, bytes] = {}
+        self._rows: dict[str, Rows] = {}
+        self._guard = threading.Lock()  # of the size, among the threads that keep rows
         self.size = 0
         self.is_open_for_more = True
 
@@ -33,10 +40,9 @@ class MemoryStore:
 
     def put(self, name: str, data: bytes) -> bool:
         """Keep bytes, if there is room; return whether they are kept."""
-        self.is_open_for_more = self.is_open_for_more and self.size + len(data) <= self._limit
-        if self.is_open_for_more and name not in self._entries:
-            self._entries[name] = data
-            self.size += len(data)
+        with self._guard:
+            if name not in self._entries and self.count(len(data)):
+                self._entries[name] = data
         return name in self._entries
 
     def claim(self, name: str) -> None:
@@ -47,14 +53,42 @@ class MemoryStore:
 
     def held(self, *, verify: bool = False) -> Contents:
         """Count what it holds; memory is not looked through for damage."""
-        return Contents(len(self._entries), self.size)
+        rows = [rows.contents() for rows in self._rows.values()]
+        return Contents(len(self._entries) + sum(held.entries for held in rows), self.size)
 
     def clear(self) -> Contents:
         """Throw everything away; return what there was."""
         before = self.held()
         self._entries.clear()
+        self._rows.clear()
         self.size, self.is_open_for_more = 0, True
         return before
+
+    def rows(self, name: str, count: int, shape: tuple[int, ...]) -> Rows:
+        """Return the rows that are kept under a name, for `count` samples of one shape; none of them at first."""
+        if name not in self._rows:
+            self._rows[name] = Rows.in_memory(self, count, shape)
+        return self._rows[name]
+
+    @contextmanager
+    def guarded(self) -> Generator[None]:
+        """Keep other threads from counting."""
+        with self._guard:
+            yield
+
+    def count(self, size: int) -> bool:
+        """Count bytes that are to come, guarded; False, and none counted, if they do not fit."""
+        self.is_open_for_more = self.is_open_for_more and self.size + size <= self._limit
+        self.size += size * self.is_open_for_more
+        return self.is_open_for_more
+
+    def give_back(self, size: int) -> None:
+        """Count bytes no longer."""
+        with self._guard:
+            self.size -= size
+
+    def failed(self, size: int, error: OSError) -> None:
+        """Never happens: memory is not written by calls."""
 
     def close(self) -> None:
         """Keep everything: the next epoch wants it."""

@@ -18,11 +18,12 @@ import struct
 import sys
 import threading
 import zlib
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from asyncbatch.readers._contents import Contents
+from asyncbatch.readers._rows import FOLDER, Rows
 
 __all__ = ["Store"]
 
@@ -103,7 +104,7 @@ class Store:
         _log.warning("%s is damaged, and is fetched again", path)
         with suppress(FileNotFoundError):  # another process found out, too
             path.unlink()
-            self._add(-len(data))
+            self.give_back(len(data))
         return None
 
     def claim(self, name: str) -> None:
@@ -120,9 +121,9 @@ class Store:
         if not self.is_open_for_more:
             return False
         size = _HEADER.size + len(data)
-        if not self._add(size):
-            self._stop("is full")
-            return False
+        with self.guarded():
+            if not self.count(size):
+                return False
         partial = self._partial / f"{name}.{os.getpid()}.{threading.get_native_id()}"
         path = self._path(name)
         try:
@@ -132,15 +133,17 @@ class Store:
                 file.write(data)
             partial.rename(path)
         except OSError as error:
-            self._add(-size)
+            self.failed(size, error)
             with suppress(OSError):
                 partial.unlink()
-            reason = (
-                "has no disk left" if error.errno in (errno.ENOSPC, errno.EDQUOT) else f"cannot be written: {error}"
-            )
-            self._stop(reason)
             return False
         return True
+
+    def rows(self, name: str, count: int, shape: tuple[int, ...]) -> Rows:
+        """Return the rows that are kept under a name, for `count` samples of one shape; None of them at first."""
+        folder = self._root / FOLDER / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return Rows.of_files(self, folder, count, shape)
 
     def held(self, *, verify: bool = False) -> Contents:
         """Look at all entries."""
@@ -150,6 +153,9 @@ class Store:
             size += path.stat().st_size
             if verify and not _is_whole(path.read_bytes(), verify=True):
                 corrupt.append(str(path))
+        for rows in self._all_rows():
+            held = rows.contents(verify=verify)
+            entries, size, corrupt = entries + held.entries, size + held.size, [*corrupt, *held.corrupt]
         return Contents(entries, size, tuple(corrupt))
 
     def clear(self) -> Contents:
@@ -159,8 +165,42 @@ class Store:
             with suppress(FileNotFoundError):
                 size = path.stat().st_size
                 path.unlink()
-                self._add(-size)
+                self.give_back(size)
+        for rows in self._all_rows():
+            rows.remove()
         return before
+
+    # -- room ----------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def guarded(self) -> Generator[None]:
+        """Keep everybody else, in this process or another, from counting."""
+        with self._guard:
+            self._lock(fcntl.LOCK_EX, _GUARD)
+            try:
+                yield
+            finally:
+                self._lock(fcntl.LOCK_UN, _GUARD)
+
+    def count(self, size: int) -> bool:
+        """Count bytes that are to come, guarded; False, and none counted, if they do not fit."""
+        total = self.size + size
+        if total > self._limit:
+            self._stop("is full")
+            return False
+        _TOTAL.pack_into(self._total, 0, total)
+        return True
+
+    def give_back(self, size: int) -> None:
+        """Count bytes no longer."""
+        with self.guarded():
+            _TOTAL.pack_into(self._total, 0, max(0, self.size - size))
+
+    def failed(self, size: int, error: OSError) -> None:
+        """Hear that bytes that were counted could not be written: no more are tried."""
+        self.give_back(size)
+        no_room = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        self._stop("has no disk left" if no_room else f"cannot be written: {error}")
 
     def _stop(self, why: str) -> None:
         if self.is_open_for_more:
@@ -185,24 +225,17 @@ class Store:
         finally:
             os.close(descriptor)
 
-    def _add(self, size: int) -> bool:
-        """Count bytes that come or go; False, and none counted, if they do not fit."""
-        with self._guard:
-            self._lock(fcntl.LOCK_EX, _GUARD)
-            try:
-                total = max(0, self.size + size)
-                if size > 0 and total > self._limit:
-                    return False
-                _TOTAL.pack_into(self._total, 0, total)
-                return True
-            finally:
-                self._lock(fcntl.LOCK_UN, _GUARD)
+    def _all_rows(self) -> Iterator[Rows]:
+        for folder in sorted(self._root.glob(f"{FOLDER}/*")):
+            if (rows := Rows.found(self, folder)) is not None:
+                yield rows
 
     def _tidy(self) -> None:
         left = list(self._partial.iterdir())
         for path in left:
             path.unlink()
-        if left:  # what they were to hold was counted
+        broken_off = [rows.tidy() for rows in self._all_rows()]
+        if left or any(broken_off):  # what they were to hold was counted
             _TOTAL.pack_into(self._total, 0, self.held().size)
 
     def _lock(self, kind: int, place: int, *, wait: bool = True) -> bool:

@@ -29,29 +29,27 @@ class Logged:
             return await reader.read(sample)
 
 
-def content(path):
-    return Path(path).read_bytes()
+def first_bytes(data):
+    return np.frombuffer(data[:16], np.uint8)
 
 
-def main(manifest, cache, log, limit):
+def main(manifest, cache, log, limit, what):
     wrong = 0
     rows = {}
-
-    def decode(data):
-        return np.frombuffer(data[:16], np.uint8)
-
+    decoder = first_bytes if what == "raw" else ab.ImageDecoder(24)
     with ab.Loader(
-        manifest, batch_size=4, decoder=decode, reader=Logged(log), cache=ab.Cache(cache, limit=limit), shuffle=True,
-        seed=os.getpid(),
+        manifest, batch_size=4, decoder=decoder, reader=Logged(log), cache=ab.Cache(cache, limit=limit, what=what),
+        shuffle=True, seed=os.getpid(),
     ) as loader:  # fmt: skip
-        for batch in loader.epochs(2):
-            for key, row in zip(batch.keys, batch.images, strict=True):
-                rows.setdefault(key, content(key)[:16])
-                wrong += rows[key] != row.tobytes()
-            print("batch", wrong, flush=True)
+        for _ in range(2):
+            for batch in loader:
+                for key, row in zip(batch.keys, batch.images, strict=True):
+                    rows.setdefault(key, decoder(Path(key).read_bytes()))
+                    wrong += not np.array_equal(rows[key], row)
+                print("batch", wrong, flush=True)
         stats = loader.stats()
     print("done", wrong, stats.cache_hits, stats.cache_misses, stats.cache_corrupt, flush=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:5])
+    main(*sys.argv[1:6])
