@@ -8,6 +8,8 @@ picture, as it does of any picture in memory. Together they do what the second d
 from __future__ import annotations
 
 import hashlib
+import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -43,13 +45,30 @@ class RowCache:
         self._source = source
         self._first, self._second = _cut_in_two(decoder)
         self._known_whole = np.zeros(len(source), bool) if cache.verify else None
+        self._lock = threading.Lock()
+        self._kept: Kept | None = None
+        self._owner = 0  # the process that opened them: a fork has to by itself, or both would hold the same locks
 
     def open(self) -> Kept:
-        """Open the rows, which may take a while; they close with the last reference to them.
+        """Return the rows, opened if this is the first time, which may take a while.
+
+        They stay open until `close`, so that their pages need not be mapped anew for each epoch, and longer while
+        somebody refers to them.
 
         Raises:
             ConfigError: The cache cannot be used.
         """
+        with self._lock:
+            if self._kept is None or self._owner != os.getpid():
+                self._kept, self._owner = self._opened(), os.getpid()
+            return self._kept
+
+    def close(self) -> None:
+        """Let go of the rows."""
+        with self._lock:
+            self._kept = None
+
+    def _opened(self) -> Kept:
         shape = self._first.row_shape
         assert shape is not None  # noqa: S101 - `_cut_in_two` sees to it
         rows = self._cache.open_rows(self._name(shape), len(self._source), shape)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,8 +70,11 @@ def _plan_batch(source: Source, plan: Plan, number: int, epoch: int, step: int) 
     indices: Indices = np.empty(0, np.int64)
     try:
         indices = plan.indices(epoch, step)
-        for index in indices.tolist():
-            samples.append(_sample_of(source, index))  # noqa: PERF401 - how many there are tells which one failed
+        if (several := getattr(source, "samples", None)) is not None:  # as our own sources have it
+            with suppress(IndexError):  # of a sampler: the one by one below says which
+                samples = several(indices)
+        for index in indices[len(samples) :].tolist():
+            samples.append(_sample_of(source, index))
         labels = _stack_labels([sample.label for sample in samples])
     except (Exception, CancelledError) as cause:  # noqa: BLE001 - whatever a source raises is reported in its turn
         where = _place(indices, len(samples))

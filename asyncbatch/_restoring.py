@@ -37,7 +37,7 @@ class Restoring:
         self._decoding = decoding
         self._read = read
         self._asked = np.zeros(kept.count, bool)  # samples that were read, or will be, so that their rows come
-        self._taken: dict[Assembly, Indices] = {}
+        self._taken: dict[Assembly, tuple[Indices, bool]] = {}  # the slots, and whether all of their rows are there
         self._fewer = asyncio.Event()
 
     async def take(self, assembly: Assembly) -> Sequence[int]:
@@ -49,14 +49,17 @@ class Restoring:
         if assembly.planned.error is not None:
             return ()
         indices = assembly.planned.indices
-        comes = self._kept.held(indices)
-        if self._kept.has_room:
-            comes |= self._asked[indices]
-        self._asked[indices] = True
-        slots, others = np.flatnonzero(comes), np.flatnonzero(~comes).tolist()
-        self.counters.cache_misses += len(others)
-        if len(slots):
-            self._taken[assembly] = slots
+        others: list[int] = []
+        held = self._kept.held(indices)
+        if held.all():
+            self._taken[assembly] = np.arange(len(indices)), True
+        else:
+            comes = held | self._asked[indices] if self._kept.has_room else held
+            self._asked[indices] = True
+            slots, others = np.flatnonzero(comes), np.flatnonzero(~comes).tolist()
+            self.counters.cache_misses += len(others)
+            if len(slots):
+                self._taken[assembly] = slots, False
         while not others and len(self._taken) > _MOST:
             self._fewer.clear()
             await self._fewer.wait()
@@ -64,16 +67,18 @@ class Restoring:
 
     def opened(self, assembly: Assembly) -> None:
         """Have the rows copied into a batch that has its memory now."""
-        slots = self._taken.pop(assembly, None)
-        if slots is None:
+        if assembly not in self._taken:
             return
+        slots, are_there = self._taken.pop(assembly)
         self._fewer.set()
-        there = self._kept.held(assembly.planned.indices[slots])
-        if there.any():
-            self._decoding.restore(assembly, slots[there], self._kept, self._damaged)
-        self.counters.cache_hits += int(there.sum())
-        self.counters.cache_bytes += int(there.sum()) * self._kept.row_size
-        self._missing(assembly, slots[~there].tolist())
+        if not are_there:
+            there = self._kept.held(assembly.planned.indices[slots])
+            self._missing(assembly, slots[~there].tolist())
+            slots = slots[there]
+        if len(slots):
+            self._decoding.restore(assembly, slots, self._kept, self._damaged)
+        self.counters.cache_hits += len(slots)
+        self.counters.cache_bytes += len(slots) * self._kept.row_size
 
     def _damaged(self, found: Damaged) -> None:
         assembly, slots = found

@@ -11,6 +11,7 @@ from asyncbatch._types import Array, Decoder, Hook, Indices, Reader, ReaderFacto
 from asyncbatch._useful_threads import UsefulThreads
 from asyncbatch.on_error import OnError
 from asyncbatch.sampling import Plan
+from asyncbatch.trace import Trace
 
 __all__ = ["Stages"]
 
@@ -52,6 +53,14 @@ class Stages:
     in_order: bool
     on_error: OnError
     hooks: Sequence[Hook]
+
+    def close(self) -> None:
+        """Let go of what outlives an iteration."""
+        for hook in list(self.hooks):
+            if isinstance(hook, Trace):
+                hook.close()
+        if self.keep is not None:
+            self.keep.close()
 
     @property
     def batch(self) -> str:

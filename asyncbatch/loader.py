@@ -262,8 +262,7 @@ class Loader:
         """End all background work; iterating is an error from now on. Closing again does nothing."""
         self._closed = True
         self._replace_current(None, "the loader was closed", wait=True)
-        for trace in [hook for hook in self._hooks if isinstance(hook, Trace)]:
-            trace.close()
+        self._stages.close()
 
     async def aclose(self) -> None:
         """Do what `close` does, without blocking the event loop."""

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from asyncbatch._types import Array, Sample
+from asyncbatch._types import Array, Indices, Sample
 from asyncbatch.sources._fingerprint import Digest
+from asyncbatch.sources._plain import TextColumn
 
 __all__ = ["PICTURE_EXTENSIONS", "FileSource", "labels_shown"]
 
@@ -53,6 +54,16 @@ class FileSource:
         index = operator.index(index)
         path = os.path.join(self.root, self.paths[index])  # noqa: PTH118  a Path for every sample costs 3 µs, this 1
         return Sample(key=path, label=None if self.labels is None else self.labels[index], path=path)
+
+    def samples(self, indices: Indices, /) -> list[Sample]:
+        """Return several samples, in half the time of one after another."""
+        if type(self) is not FileSource:  # a class of the user's own may have others
+            return [self[index] for index in indices.tolist()]
+        names = self.paths.at(indices) if isinstance(self.paths, TextColumn) else [self.paths[at] for at in indices]
+        labels = [None] * len(names) if self.labels is None else list(self.labels[indices])
+        join, root = os.path.join, self.root
+        paths = names if not root else [join(root, name) for name in names]
+        return [Sample(path, label, path) for path, label in zip(paths, labels, strict=True)]
 
     @cached_property
     def fingerprint(self) -> str:
