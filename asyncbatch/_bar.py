@@ -20,16 +20,18 @@ class BarIterator:
         batches: The iterator.
         samples: Samples an epoch.
         counters: What the loader did.
+        done: Samples of the first epoch that were delivered before.
 
     Raises:
         ImportError: tqdm is not installed.
     """
 
-    def __init__(self, batches: BatchIterator, samples: int, counters: Counters) -> None:
+    def __init__(self, batches: BatchIterator, samples: int, counters: Counters, done: int = 0) -> None:
         self._make = _bar_type()
         self._batches = batches
         self._samples = samples
         self._counters = counters
+        self._done = done
         self._bar: Any = None
         self._epoch = -1
 
@@ -68,7 +70,9 @@ class BarIterator:
             self._epoch = batch.epoch
             # disable=None: nothing where the output is no terminal, such as a log.
             hidden = False if _in_notebook() else None
-            self._bar = self._make(total=self._samples, desc=f"epoch {batch.epoch}", unit="img", disable=hidden)
+            done, self._done = self._done, 0
+            said = {"desc": f"epoch {batch.epoch}", "unit": "img", "disable": hidden}
+            self._bar = self._make(initial=done, total=self._samples, **said)
             self._waited, self._busy = self._counters.wait_seconds, self._counters.compute_seconds
         waited = self._counters.wait_seconds - self._waited
         busy = self._counters.compute_seconds - self._busy

@@ -6,7 +6,6 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 from typing import Any, Literal, Self
 
 from asyncbatch import _choices as choices
@@ -202,7 +201,9 @@ class Loader:
 
         It shows in terminals and notebooks, and nothing elsewhere. It needs tqdm, `pip install 'asyncbatch[cli]'`.
         """
-        return BarIterator(self.epochs(n), self._stages.plan.samples, self._counters)
+        plan = self._stages.plan
+        batches = self.epochs(n)
+        return BarIterator(batches, plan.samples, self._counters, self._progress.delivered * plan.batch_size)
 
     def trace(self, path: str | os.PathLike[str]) -> Trace:
         """Record what the loader does from now on; written when the `Trace`, or the loader, is closed.
@@ -271,15 +272,13 @@ class Loader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     def _delivered(self, delivery: Delivery | None) -> None:

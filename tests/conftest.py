@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 import sys
 import threading
 import warnings
@@ -17,6 +18,10 @@ from blockbuster import blockbuster_ctx
 from asyncbatch import _engine
 
 FD_FOLDER = Path("/proc/self/fd")
+
+# Processes that tests interrupt inherit it: in a job that a shell runs in the background, Ctrl-C is ignored.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def load_torchvision(torch):

@@ -10,6 +10,7 @@ import sys
 import termios
 import textwrap
 import time
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import pytest
 from coloured import write_coloured
 
 import asyncbatch as ab
-from asyncbatch import trace
+from asyncbatch import _bar, trace
 from asyncbatch._spans import Lanes
 from asyncbatch.cli import main
 from asyncbatch.cli.timeline import STAGES
@@ -141,6 +142,23 @@ def test_a_trace_that_cannot_be_written(pictures, tmp_path):
 
 # -- the bar -----------------------------------------------------------------------------------------------------------
 
+
+class Shown:
+    """What tqdm is told."""
+
+    def __init__(self, shown, initial, total, **_):
+        self.initial = self.n = initial
+        self.total = total
+        shown.append(self)
+
+    def update(self, number):
+        self.n += number
+
+    def set_postfix_str(self, *_, **__): ...
+
+    def close(self): ...
+
+
 BAR = """
     import sys, asyncio, asyncbatch as ab
     loader = ab.Loader(sys.argv[1], batch_size=8, image_size=24)
@@ -172,6 +190,20 @@ def test_a_bar_in_a_terminal(pictures, way):
     assert "40/40" in shown
     assert "img/s" in shown
     assert "waiting " in shown
+
+
+def test_the_bar_of_an_epoch_that_is_resumed(pictures, monkeypatch):
+    """It begins where the epoch was left, and the next one at nothing."""
+    shown = []
+    monkeypatch.setattr(_bar, "_in_notebook", lambda: True)
+    monkeypatch.setattr(_bar, "_bar_type", lambda: partial(Shown, shown))
+    with make_loader(pictures) as loader:
+        next(iter(loader))
+        state = loader.state_dict()
+    with make_loader(pictures) as loader:
+        loader.load_state_dict(state)
+        assert sum(1 for _ in loader.progress(2)) == 2 * STEPS - 1
+    assert [(bar.initial, bar.n, bar.total) for bar in shown] == [(BATCH, 40, 40), (0, 40, 40)]
 
 
 def test_no_bar_in_a_log(pictures, capsys):
