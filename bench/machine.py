@@ -22,6 +22,9 @@ PACKAGES = [
     "torchdata",
     "spdl-core",
     "spdl-io",
+    "obstore",
+    "litdata",
+    "s3fs",
 ]
 
 

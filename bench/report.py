@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
-OTHERS = ("loop by hand", "DataLoader", "SPDL", "torchdata", "tf.data", "DALI", "Grain", "LitData")
+OTHERS = ("loop by hand", "DataLoader", "SPDL", "torchdata", "tf.data", "DALI", "Grain", "LitData", "s3fs")
 # FFmpeg's decoder and scalers differ from OpenCV's by up to 0.4 of 255; wrong levels, as of video, by many times that.
 MEAN_TOLERANCE = 0.5
 

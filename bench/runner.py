@@ -15,8 +15,9 @@ from typing import Any
 from bench.contenders._contend import cpu_seconds
 from bench.machine import busy_cpu_seconds
 from bench.mount import Mounted, mounted
+from bench.objectstore import Served, Store, served
 from bench.progress import Progress
-from bench.sftp_proxy import sshfs_mounted
+from bench.sftp_proxy import Sshfs, sshfs_mounted
 from bench.suites import Options, Row, Suite
 
 ROOT = Path(__file__).parents[1]
@@ -24,6 +25,8 @@ SWEEP_RUNS = 2
 
 
 SSHFS_DELAY_MS = 10.0
+
+Place = Mounted | Sshfs | Served
 
 
 def run_suite(suite: Suite, root: Path, common: Options, rounds: int) -> dict[str, Any]:
@@ -42,13 +45,12 @@ def run_suite(suite: Suite, root: Path, common: Options, rounds: int) -> dict[st
     missing: dict[str, str] = {}
     sweeps: dict[str, list[dict[str, Any]]] = {}
     total = sum(rounds + (SWEEP_RUNS * len(row.grid) if len(row.grid) > 1 else 0) for row in suite.rows)
-    with places(suite, root) as mounts, Progress(total=total, desc="runs") as progress:
+    with places(suite, root) as there, Progress(total=total, desc="runs") as progress:
 
         def run(row: Row, options: Options) -> dict[str, Any] | None:
             progress.set_postfix_str(row.name)
-            mount = mounts.get(row.mount)
-            where = ("--data", str(root)) if mount is None else ("--data", str(mount.path), "--cold")
-            line = run_once(row.contender, (*where, *common, *options), suite.timeout, mount)
+            place = there.get(row.mount)
+            line = run_once(row.contender, (*where(root, place), *common, *options), suite.timeout, place)
             progress.update()
             if reason := line.get("absent") or line.get("failed"):
                 missing[row.name] = ("absent: " if "absent" in line else "failed: ") + reason
@@ -72,16 +74,27 @@ def run_suite(suite: Suite, root: Path, common: Options, rounds: int) -> dict[st
 
 
 @contextmanager
-def places(suite: Suite, root: Path) -> Iterator[dict[Any, Mounted]]:
-    """Mount whatever the rows of a suite read through."""
+def places(suite: Suite, root: Path) -> Iterator[dict[Any, Place]]:
+    """Mount or serve whatever the rows of a suite read through."""
     with ExitStack() as stack:
-        mounts: dict[Any, Mounted] = {}
+        there: dict[Any, Place] = {}
         for mount in dict.fromkeys(row.mount for row in suite.rows if row.mount is not None):
             if mount == "sshfs":
-                mounts[mount] = stack.enter_context(sshfs_mounted(root, SSHFS_DELAY_MS))
+                there[mount] = stack.enter_context(sshfs_mounted(root, SSHFS_DELAY_MS))
+            elif isinstance(mount, Store):
+                there[mount] = stack.enter_context(served(mount, root))
             else:
-                mounts[mount] = stack.enter_context(mounted(mount, root))
-        yield mounts
+                there[mount] = stack.enter_context(mounted(mount, root))
+        yield there
+
+
+def where(root: Path, place: Place | None) -> Options:
+    """Return the arguments that tell a contender where the pictures are; what a bucket serves is in page cache."""
+    if place is None:
+        return "--data", str(root)
+    if isinstance(place, Served):
+        return "--data", str(root), "--endpoint", place.endpoint
+    return "--data", str(place.path), "--cold"
 
 
 def sweep(row: Row, run: Any) -> tuple[Options, list[dict[str, Any]]]:
@@ -97,10 +110,10 @@ def sweep(row: Row, run: Any) -> tuple[Options, list[dict[str, Any]]]:
     return max(speeds, key=lambda options: max(speeds[options])), tried
 
 
-def run_once(contender: str, arguments: Options, timeout: float, mount: Mounted | None = None) -> dict[str, Any]:
+def run_once(contender: str, arguments: Options, timeout: float, mount: Place | None = None) -> dict[str, Any]:
     """Return the line of one contender, with `foreign_cpu_s`: what other processes used of the machine meanwhile.
 
-    What the programs of its mount used is `mount_cpu_s`, and not foreign.
+    What the programs of its mount or bucket used is `mount_cpu_s`, and not foreign.
 
     A process that fails or takes longer than `timeout` seconds gives a line with `failed`. It is killed together with
     the workers that it started: they are a process group of their own.

@@ -8,6 +8,7 @@ from typing import Literal
 from bench.contenders._contend import cores
 from bench.data import Spec
 from bench.mount import Mount
+from bench.objectstore import Store
 
 Options = tuple[str, ...]
 
@@ -25,13 +26,14 @@ class Row:
         name: As the table shows it.
         contender: Its file in `bench/contenders`.
         grid: Settings to sweep; the fastest is what the row is timed with.
-        mount: What the pictures are read through; None for page cache, "sshfs" for a real one with a slow line.
+        mount: What the pictures are read through: a mount or a bucket, "sshfs" for a real one with a slow line; None
+            for page cache.
     """
 
     name: str
     contender: str
     grid: tuple[Options, ...] = ((),)
-    mount: Mount | Literal["sshfs"] | None = None
+    mount: Mount | Store | Literal["sshfs"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ SPDL = (
 SLOW = Mount(open_ms=20, read_ms=10)
 SLOWER = Mount(open_ms=70, read_ms=30)
 UNEVEN = Mount(open_ms=70, read_ms=30, tail=0.01, tail_ms=2000)
+BUCKET = Store(get_ms=30)
 
 MANY = {"read_threads": [32, 64, 96]}
 SPDL_IO = (
@@ -211,6 +214,10 @@ SUITES = {
         pictures=MANY_PHOTOS,
         tars=True,
     ),
+    "cache": Suite(
+        "how fast are epochs from a cache of decoded pictures, and how near to copying the rows by hand?",
+        (Row("cache", "cache"),),
+    ),
     "sshfs": Suite(
         "uint8 batches through a real sshfs whose line takes 10 ms each way, one epoch",
         (
@@ -218,6 +225,18 @@ SUITES = {
             Row("torchdata.nodes", "torchdata_nodes", grid(threads=[8, 16, 32, 64]), "sshfs"),
             Row("asyncbatch", "asyncbatch", mount="sshfs"),
         ),
+    ),
+    "objects": Suite(
+        f"uint8 batches from a bucket of S3 ({BUCKET}), three epochs",
+        (
+            Row("s3fs, DataLoader of 8", "s3fs", grid(workers=[8], max_concurrency=[0, 1]), BUCKET),
+            Row("s3fs, batches", "s3fs", grid("--batched", "--max-concurrency", "1", workers=[2, 4, 8]), BUCKET),
+            Row("LitData", "litdata_raw", grid(workers=[2, 4, 8], max_prefetch=[16, 32]), BUCKET),
+            Row("asyncbatch", "asyncbatch", mount=BUCKET),
+            CEILING,
+        ),
+        epochs=3,
+        timeout=300.0,
     ),
     "train_data": Suite(
         "the loop by hand against its drop-in, float64 batches of equal values",
@@ -233,7 +252,7 @@ SUITES = {
     ),
     "fit": Suite(
         "how much longer does Keras's model.fit take than the longer of loading and training?",
-        (Row("30 ms", "fit", mount=SLOW),),
+        (Row("30 ms", "fit", mount=SLOW), Row("30 ms, threads of equal rank", "fit", (("--equal-rank",),), SLOW)),
         timeout=300.0,
     ),
     "memory": Suite(
