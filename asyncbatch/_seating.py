@@ -48,11 +48,15 @@ class Seating:
     @property
     def failures(self) -> list[SampleError]:
         """The errors that may be let pass, in the order of the slots, up to the one that will raise."""
+        if not self._failures:  # as a rule
+            return []
         last = min(self.errors, default=len(self._planned.samples))
         return [error for slot in sorted(self._failures) if slot <= last for error in self._failures[slot]]
 
     def kept(self) -> list[int]:
         """Return the slots that have a row once all have settled."""
+        if not self._failures:
+            return [*range(len(self._planned.samples))]
         lost = self._failures.keys() - self._stand_ins.keys()
         return [slot for slot in range(len(self._planned.samples)) if slot not in lost]
 

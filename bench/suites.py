@@ -217,6 +217,7 @@ SUITES = {
     "cache": Suite(
         "how fast are epochs from a cache of decoded pictures, and how near to copying the rows by hand?",
         (Row("cache", "cache"),),
+        pictures=MANY_PHOTOS,
     ),
     "sshfs": Suite(
         "uint8 batches through a real sshfs whose line takes 10 ms each way, one epoch",
