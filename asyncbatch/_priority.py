@@ -1,7 +1,8 @@
 """Lets the caller go first where there are fewer cores than threads that want one.
 
 While a model trains on the processor, or its framework prepares a step there, each decode thread takes a core from it;
-the step takes longer, and nothing is won, for batches lie ready.
+the step takes longer, and nothing is won, for batches lie ready. Keras's `fit` on two cores, with steps as long as
+loading, took 1.13 times as long as either alone, and 1.25 times with threads of equal rank (`python -m bench fit`).
 """
 
 from __future__ import annotations

@@ -176,6 +176,23 @@ def manifest(tmp_path):
     return path
 
 
+def test_half_the_set_held_is_half_as_many_bytes_fetched(manifest, tmp_path):
+    """Within two in a hundred, from the second epoch on."""
+    reader, fetched = Counted(), []
+    cache = ab.Cache(tmp_path / "cache", limit=100 * (3000 + 16) + 99)
+    with make_loader(manifest, cache, reader=reader, image_size=None, decoder=first_bytes) as loader:
+        for _ in range(3):
+            list(loader)
+            fetched.append(reader.size - sum(fetched))
+    assert fetched[0] == 200 * 3000
+    assert fetched[1] == pytest.approx(fetched[0] / 2, rel=0.02)
+    assert fetched[2] == fetched[1]
+
+
+def first_bytes(data):
+    return np.frombuffer(data[:16], np.uint8)
+
+
 def test_two_processes_fetch_every_sample_once(manifest, tmp_path):
     """In orders of their own, at the same time, on one folder."""
     running = [start_filling(manifest, tmp_path / "cache", tmp_path / "log") for _ in range(2)]

@@ -53,14 +53,14 @@ class Hedge:
             await asyncio.wait(asked, timeout=slow)
             while not asked[0].done() and not self._may():  # until others have earned it
                 await asyncio.wait(asked, timeout=max(slow, _LOOK))
-            if not asked[0].done():
-                self._counters.hedges += 1
-                asked.append(asyncio.ensure_future(ask()))
+            if asked[0].done():
+                return asked[0].result()
+            self._counters.hedges += 1
+            asked.append(asyncio.ensure_future(ask()))
             return await _first(asked)
         finally:
-            for each in asked:
-                each.cancel()
-            await asyncio.gather(*asked, return_exceptions=True)  # nothing is left behind, and no error unheard
+            if late := [each for each in asked if each.cancel()]:
+                await asyncio.gather(*late, return_exceptions=True)  # nothing is left behind, and no error unheard
 
     def _may(self) -> bool:
         return self._counters.hedges + 1 <= self._share * self._reads

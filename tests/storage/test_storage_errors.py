@@ -141,7 +141,8 @@ def test_scarcity_slows_down_and_loses_nothing(faultfs, code, on):
 def test_a_dead_mount_that_comes_back_loses_nothing(faultfs, code):
     """Errors that mean the mount is dead stop all reads until a probe finds it alive; no sample pays for them."""
     fs = faultfs(200, rules=[{"fault": code, "on": "open", "total": 12}])
-    with make_loader(fs.path, 200, reader={"retries": 0, "grace": 10.0}) as loader:
+    # The first reads may use up eight of them, or one; what is left is up to probes that come half as often each time.
+    with make_loader(fs.path, 200, reader={"retries": 0, "grace": 60.0}) as loader:
         assert read_all(loader) == (list(range(200)), [])
         assert loader.stats().retries == 0
     assert fs.faults() == 12
