@@ -79,8 +79,9 @@ class Watch:
 
     def landed(self) -> None:
         """A read came back."""
-        now = monotonic()
-        if now - self._landed_at > self._deadline():
+        now, deadline = monotonic(), self._deadline()
+        # What began to wait in the middle of a quiet time speaks for no silence: it hangs, or nobody had asked before.
+        if now - self._landed_at > deadline and now - self._owes_since(now) > deadline:
             self._resumed_at = now
         self._landed_at = now
         if self._silent_since is not None and self._queue.answered > self._answered_before:
@@ -143,8 +144,7 @@ class Watch:
             self._scouted_at = now
             self._scouts += 1
             self._queue.send_scout()
-        oldest = min((flight.moved for flight in self._queue.flying if flight.moved is not None), default=now)
-        silent_since = max(oldest, self._landed_at)
+        silent_since = self._owes_since(now)
         patience = deadline / _SOON  # that the scout is given before its silence is worth a word
         if now >= self._scouted_at + patience and self._silent_since is None:
             self._say_silent(silent_since, now)
@@ -153,6 +153,11 @@ class Watch:
         elif now >= silent_since + deadline:
             self._on_silent()
         return min(max(silent_since + self._grace, now + 0.1), now + patience)
+
+    def _owes_since(self, now: float) -> float:
+        """Return since when the storage owes an answer to somebody, and has given none."""
+        oldest = min((flight.moved for flight in list(self._queue.flying) if flight.moved is not None), default=now)
+        return max(oldest, self._landed_at)
 
     def _say_silent(self, since: float, now: float) -> None:
         """Tell the log, once each time: until the grace period ends nothing else tells why no batch comes."""
