@@ -11,6 +11,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -75,8 +76,15 @@ class RowCache:
         return Kept(rows, self._known_whole, KeepingDecoder(self._first, self._second, rows.put))
 
     def _name(self, shape: tuple[int, ...]) -> str:
-        # Another version of a library may round otherwise.
-        what = (self._source.fingerprint, repr(self._first), cv2.__version__, simplejpeg.__version__)
+        # A fingerprint does not tell one folder from another with the same names; its first and last sample do. And
+        # another version of a library may round otherwise.
+        places = []
+        for index in (0, len(self._source) - 1):
+            with suppress(Exception):  # it is that sample's error, in its turn
+                sample = self._source[index]
+                places.append((sample.key, sample.path, sample.offset, sample.length))
+        versions = cv2.__version__, simplejpeg.__version__
+        what = (self._source.fingerprint, len(self._source), places, repr(self._first), versions)
         return f"{'x'.join(map(str, shape))}-{hashlib.blake2b(repr(what).encode(), digest_size=16).hexdigest()}"
 
 

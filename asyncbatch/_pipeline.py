@@ -126,7 +126,7 @@ class Pipeline:
             return
         self._decoding.begin(decode_pool)
         self._opening = asyncio.current_task()
-        told = self._decoding, self._plan_pool, self._arrived, self._unreadable, self._fail
+        told = self._decoding, self._arrived, self._unreadable, self._fail
         async with opened_reads(self._stages, self._counters, self._mailbox, self._wants_more, *told) as self._reads:
             self._opening = None
             if self._reads is not None:

@@ -17,6 +17,7 @@ import numpy as np
 from asyncbatch._errors import AsyncbatchError, SourceError, describe
 from asyncbatch._types import Array, Indices, Sample, Source
 from asyncbatch.sampling import Plan
+from asyncbatch.sources._files import FileSource
 
 __all__ = ["PlannedBatch", "StandIn", "plan_batches", "plan_stand_in", "stack_fetched", "stack_labels_with"]
 
@@ -72,9 +73,9 @@ def _plan_batch(source: Source, plan: Plan, number: int, epoch: int, step: int) 
     indices: Indices = np.empty(0, np.int64)
     try:
         indices = plan.indices(epoch, step)
-        if (several := getattr(source, "samples", None)) is not None:  # as our own sources have it
+        if isinstance(source, FileSource):
             with suppress(IndexError):  # of a sampler: the one by one below says which
-                samples = several(indices)
+                samples = source.samples(indices)
         for index in indices[len(samples) :].tolist():
             samples.append(_sample_of(source, index))
         labels = _stack_labels([sample.label for sample in samples])

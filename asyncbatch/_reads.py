@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 from asyncbatch._assembly import Assembly
 from asyncbatch._counters import Counters
@@ -29,12 +28,15 @@ from asyncbatch._types import ReadCounters, Reader, Sample
 from asyncbatch._window import ReadAheadWindow, Room
 from asyncbatch.readers._first_try import GoOn, Timed
 from asyncbatch.readers._opened import opened
+from asyncbatch.readers._pool import DaemonThreadPool
 from asyncbatch.readers._whole import Content, Outcome
 from asyncbatch.readers.cache import OpenCachingReader
 from asyncbatch.readers.files import OpenFileReader
 from asyncbatch.readers.objects import OpenObjectReader
 
 __all__ = ["Reads", "opened_reads"]
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True, eq=False)
@@ -248,7 +250,6 @@ async def opened_reads(
     mailbox: Mailbox,
     wants_more: Callable[[], bool],
     decoding: Decoding,
-    pool: Executor,
     on_data: Callable[[Assembly, int, Any], None],
     on_failure: Callable[[Assembly, int, BaseException], None],
     on_crash: Callable[[BaseException], None],
@@ -260,8 +261,7 @@ async def opened_reads(
         counters: What was read is added here.
         mailbox: The pipeline's, from threads to the loop.
         wants_more: Tells whether more reads would help.
-        decoding: As `Reads` has it, and what comes after `pool`.
-        pool: A thread for what takes a while.
+        decoding: As `Reads` has it, and what comes after it.
         on_data: Of `Reads`.
         on_failure: Of `Reads`.
         on_crash: Of `Reads`.
@@ -271,8 +271,16 @@ async def opened_reads(
         if reader is not None:
             kept = None
             if stages.keep is not None:
-                kept = await asyncio.get_running_loop().run_in_executor(pool, stages.keep.open)
+                kept = await _in_a_thread(stages.keep.open)
             reads = Reads(reader, stages, counters, on_data, on_failure, on_crash, decoding, kept)
             del kept  # it closes with the last reference to it
         with counters.reads.watching(reader, None if reads is None else reads.kept):
             yield reads
+
+
+async def _in_a_thread(call: Callable[[], T]) -> T:
+    pool = DaemonThreadPool(1, "asyncbatch-cache")
+    try:
+        return await asyncio.get_running_loop().run_in_executor(pool, call)
+    finally:
+        await pool.aclose(1.0)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import time
+import weakref
 from pathlib import Path
 
 import cv2
@@ -145,6 +147,59 @@ def test_another_source_is_another_cache(folder, tmp_path):
             assert loader.stats().cache_hits == 0
         with make_loader(tmp_path / "list.txt", None) as plain:
             assert_same(batches, list(plain))
+
+
+def test_another_folder_of_the_same_names_is_another_cache(tmp_path):
+    """As train/ and val/ may be."""
+    for name, level in (("train", 10), ("val", 240)):
+        (tmp_path / name / "a").mkdir(parents=True)
+        for number in range(4):
+            cv2.imwrite(str(tmp_path / name / "a" / f"{number}.png"), np.full((24, 24, 3), level, np.uint8))
+    for name, level in (("train", 10), ("val", 240)):
+        with make_loader(tmp_path / name, cache_of(tmp_path)) as loader:
+            assert {int(batch.images.max()) for batch in loader} == {level}
+
+
+@pytest.mark.parametrize("where", ["folder", "memory"])
+def test_what_is_cleared_under_a_loader_is_gone(folder, tmp_path, where):
+    """It reads again, and counts nothing that nobody could find."""
+    cache, reader = cache_of(tmp_path, where), Counted()
+    with make_loader(folder, cache, reader=reader) as loader:
+        list(loader)
+        assert cache.clear().entries == COUNT
+        assert len(list(loader)) == len(loader)
+        assert len(reader.keys) == 2 * COUNT
+    if where == "folder":
+        assert int.from_bytes((tmp_path / "cache" / "total").read_bytes(), "little") == cache.held().size == 0
+
+
+def test_a_memory_cache_is_freed(folder, tmp_path):
+    """With the last reference to it and to its loaders."""
+    cache = cache_of(tmp_path, "memory")
+    with make_loader(folder, cache) as loader:
+        list(loader)
+    store = weakref.ref(cache._memory)
+    del cache, loader
+    gc.collect()
+    assert store() is None
+
+
+def test_rows_that_vanished_are_made_again(folder, tmp_path):
+    """Also where nothing is verified: what is not there is not black."""
+    with make_loader(folder, cache_of(tmp_path)) as loader:
+        expected = list(loader)
+    rows_file(tmp_path / "cache").unlink()
+    (tmp_path / "cache" / "decoded" / "stray").write_text("")
+    with make_loader(folder, cache_of(tmp_path, verify=False)) as loader:
+        assert_same(list(loader), expected)
+
+
+def test_a_cache_that_cannot_be_opened_leaves_no_thread(folder, tmp_path):
+    """However often it is tried."""
+    (tmp_path / "cache").write_text("")
+    for _ in range(3):
+        with make_loader(folder, cache_of(tmp_path)) as loader, pytest.raises(ab.ConfigError, match="cannot be used"):
+            list(loader)
 
 
 def test_a_sample_that_fails_is_not_kept(folder, tmp_path):

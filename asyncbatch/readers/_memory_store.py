@@ -60,7 +60,8 @@ class MemoryStore:
         """Throw everything away; return what there was."""
         before = self.held()
         self._entries.clear()
-        self._rows.clear()
+        for rows in self._rows.values():  # which loaders may be using
+            rows.forget()
         self.size, self.is_open_for_more = 0, True
         return before
 

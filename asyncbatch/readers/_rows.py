@@ -15,7 +15,7 @@ import sys
 import weakref
 import zlib
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -78,6 +78,8 @@ class Rows:
         # The table is written through its mapping, which the process would not survive on a full disk.
         rows, table = _File(folder / "rows", count * size, holes=True), _File(folder / "table", count * 8, holes=False)
         words = np.frombuffer(mmap.mmap(table.number, count * 8), np.uint64)
+        if rows.has_grown:  # it is new, or was cut: what a table says of it is not there
+            words[:] = 0
         pixels = np.frombuffer(mmap.mmap(rows.number, count * size, prot=mmap.PROT_READ), np.uint8)
         return cls(room, pixels.reshape(count, *shape), words, rows.write, str(folder / "rows"))
 
@@ -86,9 +88,9 @@ class Rows:
         """Open rows that another run left, whatever their shape; None if it did not come to that."""
         try:
             count, size = (folder / "table").stat().st_size // 8, (folder / "rows").stat().st_size
-        except FileNotFoundError:
+        except OSError:  # no folder of ours, or not finished
             return None
-        return cls.of_files(room, folder, count, (size // count,)) if count and size else None
+        return cls.of_files(room, folder, count, (size // count,)) if 0 < count <= size else None
 
     @classmethod
     def in_memory(cls, room: Room, count: int, shape: tuple[int, ...]) -> Self:
@@ -160,14 +162,19 @@ class Rows:
         self._table[begun] = 0
         return bool(begun.any())
 
+    def forget(self) -> None:
+        """Take no row for being there any more."""
+        self._table[:] = 0
+
     def remove(self) -> None:
-        """Throw the rows away."""
+        """Throw the rows away. Who has them open finds none there, and every place taken: it keeps no more in them."""
         folder = Path(self._name).parent
         there = int((self._table >= _HELD).sum())
-        self._table[:] = 0
+        self._table[:] = _BEGUN
         for path in (folder / "rows", folder / "table"):
             path.unlink(missing_ok=True)
-        folder.rmdir()
+        with suppress(OSError):  # somebody put something else there
+            folder.rmdir()
         self._room.give_back(there * self.size)
 
 
@@ -177,7 +184,8 @@ class _File:
     def __init__(self, path: Path, size: int, *, holes: bool) -> None:
         self.number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         weakref.finalize(self, os.close, self.number)
-        if os.fstat(self.number).st_size < size:
+        self.has_grown = os.fstat(self.number).st_size < size
+        if self.has_grown:
             if not holes and hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(self.number, 0, size)
             os.ftruncate(self.number, size)

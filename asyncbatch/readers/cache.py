@@ -113,7 +113,8 @@ class Cache:
         except OSError as error:
             store.close()
             raise self._unusable(error) from error
-        weakref.finalize(rows, store.close)  # a decode thread may be at them when an iteration has ended
+        if self._memory is None:
+            weakref.finalize(rows, store.close)  # a decode thread may be at them when an iteration has ended
         return rows
 
     def _unusable(self, error: Exception) -> ConfigError:
