@@ -14,9 +14,9 @@ from asyncbatch._engine import Engine
 from asyncbatch._errors import LoaderClosed
 from asyncbatch._progress import Delivery
 from asyncbatch._types import Batch, Hook, Span
-from asyncbatch.readers._pool import DaemonThreadPool
+from asyncbatch.readers._pool import in_thread
 
-__all__ = ["BatchIterator", "in_thread", "on_event_loop"]
+__all__ = ["BatchIterator", "on_event_loop"]
 
 
 class BatchIterator:
@@ -92,7 +92,7 @@ class BatchIterator:
 
     async def aclose(self) -> None:
         """Do what `close` does, without blocking the event loop."""
-        await in_thread(self.close)
+        await in_thread(self.close, "asyncbatch-close")
 
     def _release(self, *, wait: bool = True) -> None:
         self._ended = True
@@ -141,12 +141,3 @@ def _finalize(engine: Engine) -> None:
 def on_event_loop() -> bool:
     """Whether this thread runs an event loop, which must not be blocked."""
     return asyncio._get_running_loop() is not None
-
-
-async def in_thread(call: Callable[[], None]) -> None:
-    """Run a call that waits for threads in a thread of its own: never on the loop, nor on its default executor."""
-    pool = DaemonThreadPool(1, "asyncbatch-close")
-    try:
-        await asyncio.get_running_loop().run_in_executor(pool, call)
-    finally:
-        await pool.aclose(0.1)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -46,7 +45,6 @@ class RowCache:
         self._source = source
         self._first, self._second = _cut_in_two(decoder)
         self._known_whole = np.zeros(len(source), bool) if cache.verify else None
-        self._lock = threading.Lock()
         self._kept: Kept | None = None
         self._owner = 0  # the process that opened them: a fork has to by itself, or both would hold the same locks
 
@@ -59,15 +57,17 @@ class RowCache:
         Raises:
             ConfigError: The cache cannot be used.
         """
-        with self._lock:
-            if self._kept is None or self._owner != os.getpid():
-                self._kept, self._owner = self._opened(), os.getpid()
-            return self._kept
+        # Without a lock: a disk that hangs would keep `close` waiting, and a fork would find it taken. Two iterations,
+        # of which one ends, may open them twice.
+        kept = self._kept
+        if kept is None or self._owner != os.getpid():
+            kept = self._kept = self._opened()
+            self._owner = os.getpid()
+        return kept
 
     def close(self) -> None:
         """Let go of the rows."""
-        with self._lock:
-            self._kept = None
+        self._kept = None
 
     def _opened(self) -> Kept:
         shape = self._first.row_shape
@@ -203,4 +203,4 @@ def _cut_in_two(decoder: Decoder | None) -> tuple[ImageDecoder, ImageDecoder | N
         decoder, image_size=size, interpolation=interpolation, transform=None,
         dtype="uint8", layout="nhwc", scale=None, mean=None, std=None,
     )  # fmt: skip
-    return first, None if first == decoder else decoder
+    return (decoder, None) if first == decoder else (first, decoder)

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any
 
 from asyncbatch._assembly import Assembly
 from asyncbatch._counters import Counters
@@ -28,15 +28,13 @@ from asyncbatch._types import ReadCounters, Reader, Sample
 from asyncbatch._window import ReadAheadWindow, Room
 from asyncbatch.readers._first_try import GoOn, Timed
 from asyncbatch.readers._opened import opened
-from asyncbatch.readers._pool import DaemonThreadPool
+from asyncbatch.readers._pool import in_thread
 from asyncbatch.readers._whole import Content, Outcome
 from asyncbatch.readers.cache import OpenCachingReader
 from asyncbatch.readers.files import OpenFileReader
 from asyncbatch.readers.objects import OpenObjectReader
 
 __all__ = ["Reads", "opened_reads"]
-
-T = TypeVar("T")
 
 
 @dataclass(slots=True, eq=False)
@@ -271,16 +269,8 @@ async def opened_reads(
         if reader is not None:
             kept = None
             if stages.keep is not None:
-                kept = await _in_a_thread(stages.keep.open)
+                kept = await in_thread(stages.keep.open, "asyncbatch-cache")
             reads = Reads(reader, stages, counters, on_data, on_failure, on_crash, decoding, kept)
             del kept  # it closes with the last reference to it
         with counters.reads.watching(reader, None if reads is None else reads.kept):
             yield reads
-
-
-async def _in_a_thread(call: Callable[[], T]) -> T:
-    pool = DaemonThreadPool(1, "asyncbatch-cache")
-    try:
-        return await asyncio.get_running_loop().run_in_executor(pool, call)
-    finally:
-        await pool.aclose(1.0)

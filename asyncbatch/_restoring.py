@@ -14,9 +14,7 @@ from asyncbatch._types import Indices, ReadCounters
 
 __all__ = ["Restoring"]
 
-_MOST = (
-    64  # batches of which nothing is to be read: no budget of bytes holds them back, and planned ones are some 10 KB
-)
+_MOST = 64  # batches of which nothing is to be read: no budget of bytes holds them back, and each is some 10 KB
 
 
 class Restoring:

@@ -14,7 +14,7 @@ from asyncbatch._bar import BarIterator
 from asyncbatch._counters import Counters
 from asyncbatch._engine import Engine
 from asyncbatch._errors import LoaderClosed
-from asyncbatch._iterator import BatchIterator, in_thread, on_event_loop
+from asyncbatch._iterator import BatchIterator, on_event_loop
 from asyncbatch._progress import Delivery, Progress
 from asyncbatch._shard import Shard, as_shard
 from asyncbatch._stages import Stages
@@ -23,6 +23,7 @@ from asyncbatch._types import Array, Decoder, Hook, Reader, ReaderFactory, Sourc
 from asyncbatch._useful_threads import UsefulThreads
 from asyncbatch.decoders import ItemDecoder
 from asyncbatch.on_error import OnError, require_on_error
+from asyncbatch.readers._pool import in_thread
 from asyncbatch.readers.cache import Cache, as_cache
 from asyncbatch.sampling import Plan, SamplerLike, Sequential, Shuffle, as_sampler, order_of
 from asyncbatch.sources import as_source
@@ -109,9 +110,7 @@ class Loader:
         shuffle = require_flag("shuffle", shuffle, default=False)
         drop_last = require_flag("drop_last", drop_last, default=False)
         in_order = require_flag("in_order", in_order, default=True)
-        self._hooks: list[Hook] = list(
-            choices.choose_hooks(hooks)
-        )  # those that come later are told of what is under way
+        self._hooks = [*choices.choose_hooks(hooks)]  # those that come later are told of what is under way
         threads = choices.choose_decode_threads(decode_threads)
         self.source = as_source(source)
         self._sampler = as_sampler(sampler, shuffle=shuffle, block=getattr(self.source, "shuffle_block", None))
@@ -267,7 +266,7 @@ class Loader:
 
     async def aclose(self) -> None:
         """Do what `close` does, without blocking the event loop."""
-        await in_thread(self.close)
+        await in_thread(self.close, "asyncbatch-close")
 
     def __enter__(self) -> Self:
         return self

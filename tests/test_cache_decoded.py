@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import logging
 import signal
+import subprocess
+import sys
 import time
 import weakref
 from pathlib import Path
@@ -184,6 +186,35 @@ def test_a_memory_cache_is_freed(folder, tmp_path):
     assert store() is None
 
 
+def test_a_fork_does_not_wait_for_threads_that_it_has_not(folder, tmp_path):
+    """Whatever was held when it came: it opens the rows by itself, and counts under a lock of its own."""
+    script = f"""
+import os, sys
+import asyncbatch as ab
+cache = ab.Cache("memory", what="decoded")
+loader = ab.Loader({str(folder)!r}, batch_size=8, image_size=24, cache=cache)
+cache._memory._guard.acquire()  # as a decode thread has it
+child = os.fork()
+if child == 0:
+    print(sum(len(images) for _ in range(2) for images, labels in loader), loader.stats().cache_hits, flush=True)
+    os._exit(0)
+sys.exit(os.waitpid(child, 0)[1])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == f"{2 * COUNT} {COUNT}\n"
+
+
+def test_odd_pictures_are_counted(tmp_path):
+    """By the decoder that the user has."""
+    jpeg = cv2.imencode(".jpg", np.zeros((40, 40, 3), np.uint8))[1].tobytes()
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "odd.jpg").write_bytes(jpeg.replace(b"JFIF\0\1\1", b"JFIF\0\3\1"))
+    with make_loader(tmp_path, None) as plain, make_loader(tmp_path, cache_of(tmp_path.parent / "odd")) as loader:
+        list(plain)
+        list(loader)
+    assert loader.decoder.oddities == plain.decoder.oddities == 1
+
+
 def test_rows_that_vanished_are_made_again(folder, tmp_path):
     """Also where nothing is verified: what is not there is not black."""
     with make_loader(folder, cache_of(tmp_path)) as loader:
@@ -302,7 +333,9 @@ def test_processes_that_are_killed(manifest, tmp_path):
         for process in running:
             lines = process.communicate(timeout=60)[0].splitlines()
             assert all(line.split()[1] == "0" for line in lines if len(line.split()) > 1)
-        assert running[1].returncode == 0  # the other one went on
+        assert running[1].returncode == 0  # the other one went on, without what the first was writing just then
+        last = start_filling(manifest, tmp_path / "cache", tmp_path / "log", what="decoded")
+        assert last.communicate(timeout=60)[0].splitlines()[-1].startswith("done 0 ")
         held = cache_of(tmp_path).held(verify=True)
         assert held == (count, count * ROW, ())
         cache_of(tmp_path).clear()

@@ -23,7 +23,7 @@ def run(name, *arguments, strict=True):
     warnings = ["-W", "error"] if strict else []
     command = [sys.executable, *warnings, str(EXAMPLES / name), *map(str, arguments)]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=110, check=False, env={**os.environ, "COLUMNS": "80"}
+        command, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "COLUMNS": "80"}
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ class MemoryStore:
         self._entries: dict[str, bytes] = {}
         self._rows: dict[str, Rows] = {}
         self._guard = threading.Lock()  # of the size, among the threads that keep rows
+        self._owner = os.getpid()
         self.size = 0
         self.is_open_for_more = True
 
@@ -40,7 +42,7 @@ class MemoryStore:
 
     def put(self, name: str, data: bytes) -> bool:
         """Keep bytes, if there is room; return whether they are kept."""
-        with self._guard:
+        with self.guarded():
             if name not in self._entries and self.count(len(data)):
                 self._entries[name] = data
         return name in self._entries
@@ -68,12 +70,14 @@ class MemoryStore:
     def rows(self, name: str, count: int, shape: tuple[int, ...]) -> Rows:
         """Return the rows that are kept under a name, for `count` samples of one shape; none of them at first."""
         if name not in self._rows:
-            self._rows[name] = Rows.in_memory(self, count, shape)
+            self._rows.setdefault(name, Rows.in_memory(self, count, shape))  # another thread may be as far
         return self._rows[name]
 
     @contextmanager
     def guarded(self) -> Generator[None]:
         """Keep other threads from counting."""
+        if self._owner != os.getpid():  # a fork has no thread that would ever let go of it
+            self._guard, self._owner = threading.Lock(), os.getpid()
         with self._guard:
             yield
 
@@ -85,7 +89,7 @@ class MemoryStore:
 
     def give_back(self, size: int) -> None:
         """Count bytes no longer."""
-        with self._guard:
+        with self.guarded():
             self.size -= size
 
     def failed(self, size: int, error: OSError) -> None:

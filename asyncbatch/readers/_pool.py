@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from asyncbatch._priority import work_in_the_background
 
-__all__ = ["DaemonThreadPool"]
+__all__ = ["DaemonThreadPool", "in_thread"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -203,3 +203,12 @@ class DaemonThreadPool(Executor):
         with self._lock:
             if me not in self._lost:
                 self._unfinished -= 1
+
+
+async def in_thread(call: Callable[[], R], name: str) -> R:
+    """Run a call that may wait in a thread of its own: never on the loop, nor on its default executor."""
+    pool = DaemonThreadPool(1, name)
+    try:
+        return await asyncio.get_running_loop().run_in_executor(pool, call)
+    finally:
+        await pool.aclose(0.1)
