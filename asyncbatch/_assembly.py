@@ -1,4 +1,4 @@
-"""One batch while it is being made: slots filled in any order by any thread, then a `Batch`.
+"""One batch while it is being made: slots filled in any order by any thread, then a `MadeBatch`.
 
 A decoder that knows the shape of its rows writes into the batch itself, so there is no stack and no second copy. For
 one that does not, rows are kept until all are there, since only then their common shape is known.
@@ -15,15 +15,13 @@ from typing import Any, Literal
 import numpy as np
 
 from asyncbatch._errors import AsyncbatchError, DecodeError, SampleError, SourceError, describe
+from asyncbatch._made import MadeBatch, Times
 from asyncbatch._memory import BatchMemory
 from asyncbatch._planning import PlannedBatch, stack_fetched, stack_labels_with
 from asyncbatch._seating import Seating
-from asyncbatch._types import Array, Batch, Decoder, Indices, KeptRows
+from asyncbatch._types import Array, Decoder, Indices, KeptRows
 
-__all__ = ["Assembly", "OnFailure", "RowKind"]
-
-RowKind = tuple[tuple[int, ...], np.dtype[Any]]
-"""The shape and dtype that all rows of an iteration share."""
+__all__ = ["Assembly", "OnFailure"]
 
 OnFailure = Callable[["Assembly", int], None] | Literal["raise", "skip"]
 """What becomes of a slot whose sample failed: the batch raises, goes without it, or somebody is told that it needs a
@@ -79,7 +77,7 @@ class Assembly:
 
     @property
     def will_raise(self) -> bool:
-        """Whether `finish` will raise."""
+        """Whether its delivery will raise."""
         return bool(self.seating.errors)
 
     @property
@@ -236,50 +234,32 @@ class Assembly:
         labels = self.planned.labels
         return labels if labels is None or self.seating.as_planned else labels[kept]
 
-    def finish(self, kind: RowKind | None) -> Batch | None:
-        """Return the batch; None when all of its samples were skipped.
+    def made(self, steps: int) -> MadeBatch:
+        """Return the batch, once all slots have settled and it was sealed or need not be.
 
         Args:
-            kind: The shape and dtype of the rows of earlier batches; None for the first.
-
-        Raises:
-            SampleError: A sample did not become a row, or not one like those before it. Of several errors it is always
-                that of the first slot, whichever came first in time.
-            SourceError: The source failed.
-            AsyncbatchError: Whatever else a reader said of the storage.
+            steps: Batches an epoch.
         """
-        if self.seating.errors:
-            raise self.seating.errors[min(self.seating.errors)]
-        kept = self.seating.kept()
-        if not kept:
-            return None
-        first = self._rows[kept[0]] if self._images is None else self._images[0]
-        kind = kind or (first.shape, first.dtype)
-        for slot in kept if self._images is None else kept[:1]:
-            self._check(slot, first if slot == kept[0] else self._rows[slot], kind)
-        assert self._images is not None  # noqa: S101 - rows that are all alike were stacked by `seal`
-        planned, indices, samples = self.planned, self.planned.indices, self.planned.samples
-        if not self.seating.as_planned:
-            occupants = [self.seating.occupant(slot) for slot in kept]
+        planned, seating = self.planned, self.seating
+        kept = [] if seating.errors else seating.kept()
+        indices, samples = planned.indices, planned.samples
+        if not kept or not seating.as_planned:
+            occupants = [seating.occupant(slot) for slot in kept]
             indices, samples = np.array([index for index, _ in occupants], np.int64), [one for _, one in occupants]
-        return Batch(
-            self._images,
-            self._labels,
-            indices=indices,
-            keys=[sample.key for sample in samples],
+        rows: Array | list[Array] = [self._rows[slot] for slot in kept] if self._images is None else self._images
+        return MadeBatch(
+            number=planned.epoch * steps + planned.step,
             epoch=planned.epoch,
             step=planned.step,
+            rows=rows if kept else (),
+            labels=self._labels,
+            indices=indices,
+            keys=[sample.key for sample in samples],
+            failures=seating.failures,
+            replaced=seating.replaced,
+            error=seating.errors[min(seating.errors)] if seating.errors else None,
+            times=Times(self.read_at, self.complete_at, self.reading),
         )
-
-    def _check(self, slot: int, row: Array, kind: RowKind) -> None:
-        if (row.shape, row.dtype) != kind:
-            index, sample = self.seating.occupant(slot)
-            raise DecodeError(
-                sample.key,
-                index,
-                f"its row is {row.shape} {row.dtype}, those before it {kind[0]} {kind[1]}; "
-                "all rows must be alike: for pictures write image_size=(height, width)",
-            )
 
 
 def _without_our_frame(cause: BaseException) -> BaseException:

@@ -12,17 +12,12 @@ import atexit
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor
 from contextlib import aclosing, suppress
+from typing import Any, Generic, TypeVar
 
-from asyncbatch._counters import Counters
-from asyncbatch._decode_pool import start_threads
 from asyncbatch._errors import AsyncbatchError, LoaderClosed
 from asyncbatch._handoff import Handoff
-from asyncbatch._pipeline import Pipeline
-from asyncbatch._progress import Progress
-from asyncbatch._stages import Stages
-from asyncbatch.decoders.opencv_threads import single_threaded_opencv
+from asyncbatch._made import MadeBatch, Producer
 
 try:
     from uvloop import new_event_loop
@@ -36,31 +31,32 @@ __all__ = ["Engine"]
 _STOP_TIMEOUT = 2.0
 
 
-class Engine:
+T = TypeVar("T")
+
+
+class Engine(Generic[T]):
     """Runs one iteration in the background from the moment it is made.
 
     Args:
-        stages: What the pipeline is made of.
-        begin: Where to begin, and what was delivered already.
-        epochs: How many epochs to run through; None for ever.
-        counters: What the iteration did is added here.
+        produce: Returns what makes the batches, on the event loop that it is given.
+        deliver: Makes of each what the caller is handed; None of one of which there is nothing to hand over. An error
+            that it raises is the caller's, in its turn.
 
     Raises:
         LoaderClosed: The interpreter is shutting down.
         RuntimeError: No further thread can be started.
     """
 
-    def __init__(self, stages: Stages, begin: Progress, epochs: int | None, counters: Counters) -> None:
+    def __init__(
+        self, produce: Callable[[asyncio.AbstractEventLoop], Producer], deliver: Callable[[MadeBatch], T | None]
+    ) -> None:
         self._pid = os.getpid()
         runner = asyncio.Runner(loop_factory=new_event_loop)
         self._loop = loop = runner.get_loop()
-        self._pipeline = pipeline = Pipeline(stages, begin, epochs, counters, loop)
-        self._handoff = Handoff(on_taken=lambda: _call(loop, pipeline.credit))
+        self._producer = producer = produce(loop)
+        self._handoff: Handoff[T] = Handoff(on_taken=lambda _: _call(loop, producer.credit))
         self._thread = threading.Thread(
-            target=_run,
-            args=(runner, stages.decode_threads, pipeline, self._handoff),
-            name="asyncbatch-engine",
-            daemon=True,
+            target=_run, args=(runner, producer, deliver, self._handoff), name="asyncbatch-engine", daemon=True
         )
         _living[self._thread] = self
         try:
@@ -79,7 +75,7 @@ class Engine:
         return os.getpid() == self._pid
 
     @property
-    def handoff(self) -> Handoff:
+    def handoff(self) -> Handoff[T]:
         """Where the batches come out.
 
         Raises:
@@ -95,7 +91,7 @@ class Engine:
     def stop(self) -> None:
         """Tell the iteration to end, without waiting; safe in a finalizer, which may run anywhere."""
         if self.is_here:
-            _call(self._loop, self._pipeline.stop)
+            _call(self._loop, self._producer.stop)
 
     def end(self, error: LoaderClosed) -> None:
         """Stop at once; whoever asks for another batch gets `error`."""
@@ -109,16 +105,20 @@ class Engine:
             self._thread.join(_STOP_TIMEOUT)
 
 
-def _run(runner: asyncio.Runner, decode_threads: int, pipeline: Pipeline, handoff: Handoff) -> None:
+def _run(
+    runner: asyncio.Runner, producer: Producer, deliver: Callable[[MadeBatch], Any], handoff: Handoff[Any]
+) -> None:
     try:
-        with single_threaded_opencv(), runner:
+        with runner:
             try:
-                decode_pool = start_threads(decode_threads, "asyncbatch-decode")
-            except RuntimeError as error:  # not even one
+                producer.__enter__()
+            except RuntimeError as error:  # not even one thread can be started
                 handoff.end(_in_words(error))
                 return
-            with decode_pool:
-                runner.run(_drain(pipeline, decode_pool, handoff))
+            try:
+                runner.run(_drain(producer, deliver, handoff))
+            finally:
+                producer.__exit__()
     finally:
         _living.pop(threading.current_thread(), None)
 
@@ -126,7 +126,7 @@ def _run(runner: asyncio.Runner, decode_threads: int, pipeline: Pipeline, handof
 # Engines whose thread has not ended, though nothing else may refer to them any more: an iterator dropped on an event
 # loop is told to stop, but not waited for. The interpreter must not go away under a thread that is inside OpenCV or
 # uvloop: that would be an abort.
-_living: dict[threading.Thread, Engine] = {}
+_living: dict[threading.Thread, Engine[Any]] = {}
 
 
 def _stop_all() -> None:
@@ -144,12 +144,15 @@ atexit.register(_stop_all)
 getattr(threading, "_register_atexit", atexit.register)(_stop_all)
 
 
-async def _drain(pipeline: Pipeline, decode_pool: Executor, handoff: Handoff) -> None:
+async def _drain(producer: Producer, deliver: Callable[[MadeBatch], Any], handoff: Handoff[Any]) -> None:
     error: BaseException | None = None
     try:
-        async with aclosing(pipeline.batches(decode_pool)) as batches:
-            async for delivery in batches:
-                handoff.put(delivery)
+        async with aclosing(producer.batches()) as batches:
+            async for made in batches:
+                if (delivery := deliver(made)) is not None:
+                    handoff.put(delivery)
+                else:
+                    producer.credit()
     except BaseException as caught:  # noqa: BLE001 - it is the caller's, in its turn
         error = _in_words(caught)
         if isinstance(error, AsyncbatchError):

@@ -12,8 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-
-from asyncbatch._progress import Delivery
+from typing import Generic, TypeVar
 
 __all__ = ["Handoff"]
 
@@ -21,27 +20,29 @@ __all__ = ["Handoff"]
 # where reads hang that may be never: of 60 Ctrl-C during hangs, 2 or 3 were lost until the next batch. So it wakes up.
 _SIGNALS = 0.25
 
+T = TypeVar("T")
+
 _Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 
 
-class Handoff:
+class Handoff(Generic[T]):
     """Hands batches over in the order in which they were put.
 
     `get` and `aget` return None at the end. An error is raised once, after the batches before it, and the end follows.
 
     Args:
-        on_taken: Called in the taker's thread each time a batch was taken.
+        on_taken: Called in the taker's thread with each batch that was taken.
     """
 
-    def __init__(self, on_taken: Callable[[], None]) -> None:
+    def __init__(self, on_taken: Callable[[T], None]) -> None:
         self._on_taken = on_taken
         self._changed = threading.Condition(threading.Lock())
-        self._batches: deque[Delivery] = deque()
+        self._batches: deque[T] = deque()
         self._error: BaseException | None = None
         self._ended = False
         self._waiters: list[_Waiter] = []
 
-    def put(self, batch: Delivery) -> None:
+    def put(self, batch: T) -> None:
         """Append a batch. Batches that come after the end are dropped."""
         with self._changed:
             if not self._ended:
@@ -59,7 +60,7 @@ class Handoff:
                 self._error = error
             self._wake()
 
-    def get(self) -> Delivery | None:
+    def get(self) -> T | None:
         """Wait for the next batch, blocking this thread."""
         with self._changed:
             while not self._ready():
@@ -67,7 +68,7 @@ class Handoff:
             batch = self._take()
         return self._taken(batch)
 
-    async def aget(self) -> Delivery | None:
+    async def aget(self) -> T | None:
         """Wait for the next batch on the running loop. When cancelled, it has taken nothing."""
         loop = asyncio.get_running_loop()
         while True:
@@ -87,7 +88,7 @@ class Handoff:
     def _ready(self) -> bool:
         return bool(self._batches) or self._ended
 
-    def _take(self) -> Delivery | None:
+    def _take(self) -> T | None:
         if self._batches:
             return self._batches.popleft()
         if self._error is not None:
@@ -98,9 +99,9 @@ class Handoff:
                 del error  # its traceback holds this frame: no cycle, which would keep the caller's iterator alive
         return None
 
-    def _taken(self, batch: Delivery | None) -> Delivery | None:
+    def _taken(self, batch: T | None) -> T | None:
         if batch is not None:
-            self._on_taken()
+            self._on_taken(batch)
         return batch
 
     def _wake(self) -> None:

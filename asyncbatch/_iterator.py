@@ -23,7 +23,11 @@ class BatchIterator:
     """Iterates over batches, by `for` or `async for`, until its epochs end or something ends it."""
 
     def __init__(
-        self, engine: Engine, counters: Counters, hooks: Sequence[Hook], on_delivered: Callable[[Delivery | None], None]
+        self,
+        engine: Engine[Delivery],
+        counters: Counters,
+        hooks: Sequence[Hook],
+        on_delivered: Callable[[Delivery | None], None],
     ) -> None:
         self._engine = engine
         self._counters = counters
@@ -116,7 +120,7 @@ class BatchIterator:
             since, epoch, step = self._busy_with
             self._counters.compute_seconds += asked - since
             self._record(Span("compute", since, asked, epoch, step))
-        self._counters.waited(*delivery.made.causes(asked, now))
+        self._counters.waited(*delivery.times.causes(asked, now))
         self._record(Span("wait", asked, now, batch.epoch, batch.step))
         self._counters.batches += 1
         self._counters.samples += len(batch.indices)
@@ -129,7 +133,7 @@ class BatchIterator:
             hook.record(span)
 
 
-def _finalize(engine: Engine) -> None:
+def _finalize(engine: Engine[Delivery]) -> None:
     """End the work of an iterator that is no longer referred to, or of a process that exits."""
     engine.stop()
     # Garbage is collected in whatever thread happens to allocate: waiting for the threads is only for the caller's

@@ -22,7 +22,7 @@ class Leaving:
         self._in_order = in_order
         self._queue: asyncio.Queue[Assembly | None] = asyncio.Queue()
         self._complete: dict[int, Assembly] = {}  # those that wait for one before them
-        self._next_number = 0
+        self._next_place = 0
         self._unfinished = 0
         self._all_planned = False
         self._on_drained = on_drained
@@ -40,10 +40,10 @@ class Leaving:
         """Let a batch go as soon as its turn comes."""
         self._unfinished -= 1
         if self._in_order:
-            self._complete[assembly.planned.number] = assembly
-            while (next_one := self._complete.pop(self._next_number, None)) is not None:
+            self._complete[assembly.planned.place] = assembly
+            while (next_one := self._complete.pop(self._next_place, None)) is not None:
                 self._queue.put_nowait(next_one)
-                self._next_number += 1
+                self._next_place += 1
         else:
             self._queue.put_nowait(assembly)
         self._end_if_drained()

@@ -16,24 +16,24 @@ suspended inside a task group would break the group's cancellation.
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import AsyncGenerator
-from concurrent.futures import Executor
-from typing import Any
+from contextlib import ExitStack
+from typing import Any, Self
 
-from asyncbatch._assembly import Assembly, OnFailure, RowKind
+from asyncbatch._assembly import Assembly, OnFailure
 from asyncbatch._counters import Counters
+from asyncbatch._decode_pool import start_threads
 from asyncbatch._decoding import Decoding, Done
 from asyncbatch._errors import ReadError
 from asyncbatch._leaving import Leaving
+from asyncbatch._made import Coming, Dooms, MadeBatch
 from asyncbatch._mailbox import Mailbox
 from asyncbatch._memory import BatchMemory
-from asyncbatch._planning import PlannedBatch, StandIn, plan_batches
-from asyncbatch._progress import Delivery, Made, Passed, Progress
+from asyncbatch._planning import PlannedBatch, Planning, StandIn
 from asyncbatch._reads import Reads, opened_reads
 from asyncbatch._stages import Stages
 from asyncbatch._stand_ins import StandIns
-from asyncbatch._tally import ErrorTally
+from asyncbatch.decoders.opencv_threads import single_threaded_opencv
 from asyncbatch.on_error import Replace, Skip
 from asyncbatch.readers._pool import DaemonThreadPool
 
@@ -48,12 +48,12 @@ _PLAN_CLOSE_TIMEOUT = 1.0  # seconds for a user's source to return; after that i
 
 
 class Pipeline:
-    """One iteration over `epochs`.
+    """One iteration, over the batches whose numbers it is told; a `Producer`.
 
     Args:
         stages: What it is made of.
-        begin: Where to begin, and what was delivered already.
-        epochs: How many epochs to run through, without a pause between them; None for ever.
+        coming: Called in the planning thread for the batches to come.
+        dooms: Called with what failed. None: whatever fails, all are made.
         counters: What it did is added here.
         loop: The event loop that will run it.
     """
@@ -61,8 +61,8 @@ class Pipeline:
     def __init__(
         self,
         stages: Stages,
-        begin: Progress,
-        epochs: int | None,
+        coming: Coming,
+        dooms: Dooms | None,
         counters: Counters,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -70,7 +70,9 @@ class Pipeline:
         self._counters = counters
         self._loop = loop
         self._plan_pool = DaemonThreadPool(1, "asyncbatch-plan")
-        self._plan = plan_batches(stages.source, stages.plan, begin.left(epochs))
+        self._planning = Planning(stages.source, stages.plan, coming, to_error=dooms is not None)
+        self._dooms = dooms
+        self._threads = ExitStack()
         self._at_once = _PLANNED_AT_FIRST
         self._memory = BatchMemory(spare=stages.prefetch)
         self._reads: Reads | None = None
@@ -79,14 +81,11 @@ class Pipeline:
         # Reading bounds how many planned batches wait to be opened; without it only this queue does.
         self._planned: asyncio.Queue[Assembly | None] = asyncio.Queue(0 if stages.reader else stages.prefetch)
         on_error = stages.on_error
-        self._tally = ErrorTally(on_error, stages.plan.samples, stages.plan.steps, counters)
-        self._tally.resume(begin.epoch, begin.delivered, begin.failed)
-        self._stand_ins = StandIns(stages, self._tally.allowed, self._plan_pool, loop)
+        self._stand_ins = StandIns(stages, self._plan_pool, loop)
         self._on_failure: OnFailure = (
             self._stand_ins.ask if isinstance(on_error, Replace) else "skip" if isinstance(on_error, Skip) else "raise"
         )
         self._leaving = Leaving(stages.in_order, on_drained=self._stand_ins.end)
-        self._passed: list[Passed] = []  # since the last delivery
         self._doomed = False  # a batch will raise in its turn, and none that is not planned yet will be delivered
         self._crash: BaseException | None = None
         self._stopped = False
@@ -95,8 +94,25 @@ class Pipeline:
         self._mailbox = Mailbox(loop, self._is_starving)
         self._decoding = Decoding(stages, loop, self._mailbox, self._account, self._fail)
 
+    def __enter__(self) -> Self:
+        """Start the decode threads.
+
+        Raises:
+            RuntimeError: Not even one can be started.
+        """
+        with ExitStack() as threads:
+            threads.enter_context(single_threaded_opencv())
+            pool = start_threads(self._stages.decode_threads, "asyncbatch-decode")
+            self._decoding.begin(threads.enter_context(pool))
+            self._threads = threads.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Wait for the decode threads, which were told to end."""
+        self._threads.close()
+
     def credit(self) -> None:
-        """The caller took a batch: another may be opened."""
+        """A batch was taken, or dropped as void: another may be opened."""
         self._credits.release()
 
     def stop(self) -> None:
@@ -111,20 +127,10 @@ class Pipeline:
             if self._opening is not None:
                 self._opening.cancel()
 
-    async def batches(self, decode_pool: Executor) -> AsyncGenerator[Delivery, None]:
-        """Yield the batches until the last one, or until `stop`.
-
-        Args:
-            decode_pool: The decode threads; shut down without waiting when the iteration ends.
-
-        Raises:
-            SampleError: A sample could not be read or decoded; the batches before its own were yielded.
-            ErrorLimitExceeded: More could not than `on_error` lets pass, likewise.
-            SourceError: The source failed, likewise.
-        """
+    async def batches(self) -> AsyncGenerator[MadeBatch, None]:
+        """Yield the batches until the last one, or until `stop`. What fails is told by the batch that it fails for."""
         if self._stopped:
             return
-        self._decoding.begin(decode_pool)
         self._opening = asyncio.current_task()
         told = self._decoding, self._arrived, self._unreadable, self._fail
         async with opened_reads(self._stages, self._counters, self._mailbox, self._wants_more, *told) as self._reads:
@@ -133,11 +139,8 @@ class Pipeline:
                 self._decoder = self._reads.decoder
             producer = asyncio.create_task(self._produce(self._reads))
             try:
-                kind: RowKind | None = None
                 while (assembly := await self._leaving.next()) is not None and not self._stopped:
-                    if (delivery := self._finished(assembly, kind)) is not None:
-                        kind = delivery.batch.images.shape[1:], delivery.batch.images.dtype
-                        yield delivery
+                    yield assembly.made(self._stages.plan.steps)
                 if self._crash is not None:
                     raise self._crash
             finally:
@@ -178,8 +181,8 @@ class Pipeline:
                     await reads.ask_for_all(assembly)
 
     def _plan_more(self) -> asyncio.Future[list[PlannedBatch]]:
-        count, self._at_once = max(1, self._at_once // self._stages.plan.batch_size), _PLANNED_AT_ONCE
-        return self._loop.run_in_executor(self._plan_pool, lambda: list(itertools.islice(self._plan, count)))
+        batches, self._at_once = max(1, self._at_once // self._stages.plan.batch_size), _PLANNED_AT_ONCE
+        return self._loop.run_in_executor(self._plan_pool, self._planning.next, batches)
 
     def _arrived(self, assembly: Assembly, slot: int, data: Any) -> None:
         if assembly.is_open:
@@ -215,7 +218,6 @@ class Pipeline:
         while (assembly := await self._planned.get()) is not None:
             await self._credits.acquire()
             if assembly.is_void and assembly.planned.error is None:  # it will not be delivered, and needs no memory
-                self._credits.release()
                 continue
             held = assembly.open()
             self._incomplete += 1
@@ -260,24 +262,10 @@ class Pipeline:
 
     def _completed(self, assembly: Assembly) -> None:
         self._incomplete -= assembly.is_open
-        too_many = self._tally.foresee(assembly.planned.epoch, len(assembly.seating.failures))
-        self._doomed = self._doomed or assembly.will_raise or too_many
+        if self._dooms is not None:
+            too_many = self._dooms(assembly.planned.epoch, len(assembly.seating.failures))
+            self._doomed = self._doomed or assembly.will_raise or too_many
         self._leaving.complete(assembly)
-
-    def _finished(self, assembly: Assembly, kind: RowKind | None) -> Delivery | None:
-        """Return the batch as it is delivered; None when nothing is left of it."""
-        self._tally.let_pass(assembly.planned.epoch, assembly.seating.failures)
-        batch = assembly.finish(kind)
-        failed = tuple(error.index for error in assembly.seating.failures)
-        self._passed.append(Passed(assembly.planned.epoch, assembly.planned.step, failed))
-        if batch is None:
-            if assembly.is_open:
-                self._credits.release()  # nobody will take it
-            return None
-        batch.errors = self._tally.to_report()
-        self._counters.replaced += assembly.seating.replaced
-        passed, self._passed = self._passed, []
-        return Delivery(batch, tuple(passed), Made(assembly.read_at, assembly.complete_at, assembly.reading))
 
     def _fail(self, error: BaseException) -> None:
         """End the iteration for an error that is no sample's: a hook's, or a mistake of this library."""

@@ -6,7 +6,7 @@ Runs in a thread of its own, a little ahead of reading, because `source[i]` may 
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from time import sleep
@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from asyncbatch._errors import AsyncbatchError, SourceError, describe
+from asyncbatch._made import Coming
 from asyncbatch._types import Array, Indices, Sample, Source
 from asyncbatch.sampling import Plan
 from asyncbatch.sources._files import FileSource
 
-__all__ = ["PlannedBatch", "StandIn", "plan_batches", "plan_stand_in", "stack_fetched", "stack_labels_with"]
+__all__ = ["PlannedBatch", "Planning", "StandIn", "plan_stand_in", "stack_fetched", "stack_labels_with"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +28,7 @@ class PlannedBatch:
     """What a batch will hold, before anything of it is read.
 
     Attributes:
-        number: Its place in the iteration, counted from 0 over all its epochs.
+        place: Its place in the iteration, counted from 0.
         epoch: The epoch it belongs to.
         step: Its place in the epoch.
         indices: (B,) int64, its samples' indices in the source.
@@ -36,7 +37,7 @@ class PlannedBatch:
         error: Why the source failed.
     """
 
-    number: int
+    place: int
     epoch: int
     step: int
     indices: Indices
@@ -58,17 +59,38 @@ class StandIn:
     sample: Sample
 
 
-def plan_batches(source: Source, plan: Plan, batches: Iterable[int]) -> Iterator[PlannedBatch]:
-    """Yield batches by their numbers in all epochs; a failing source ends it with a batch that holds the error."""
-    for number, batch in enumerate(batches):
-        planned = _plan_batch(source, plan, number, *divmod(batch, plan.steps))
-        yield planned
-        if planned.error is not None:
-            return
-        sleep(0)  # lets go of the interpreter: others would wait 5 ms for it, several batches' time
+class Planning:
+    """Plans the batches of an iteration; belongs to one thread.
+
+    Args:
+        source: What there is.
+        plan: In which order, in which batches.
+        coming: Returns the numbers of the next batches.
+        to_error: Whether a failing source, of which the batch holds the error, ends it.
+    """
+
+    def __init__(self, source: Source, plan: Plan, coming: Coming, *, to_error: bool) -> None:
+        self._source = source
+        self._plan = plan
+        self._coming = coming
+        self._to_error = to_error
+        self._place = 0
+        self._is_over = False
+
+    def next(self, most: int) -> list[PlannedBatch]:
+        """Return up to so many batches, as many as are known to come; none at the end."""
+        planned: list[PlannedBatch] = []
+        for number in () if self._is_over else self._coming(most):
+            planned.append(_plan_batch(self._source, self._plan, self._place, *divmod(number, self._plan.steps)))
+            self._place += 1
+            self._is_over = self._to_error and planned[-1].error is not None
+            if self._is_over:
+                break
+            sleep(0)  # lets go of the interpreter: others would wait 5 ms for it, several batches' time
+        return planned
 
 
-def _plan_batch(source: Source, plan: Plan, number: int, epoch: int, step: int) -> PlannedBatch:
+def _plan_batch(source: Source, plan: Plan, place: int, epoch: int, step: int) -> PlannedBatch:
     samples: list[Sample] = []
     indices: Indices = np.empty(0, np.int64)
     try:
@@ -82,8 +104,8 @@ def _plan_batch(source: Source, plan: Plan, number: int, epoch: int, step: int) 
     except (Exception, CancelledError) as cause:  # noqa: BLE001 - whatever a source raises is reported in its turn
         where = _place(indices, len(samples))
         error = _failed(where, cause)
-        return PlannedBatch(number=number, epoch=epoch, step=step, indices=indices, error=error)
-    return PlannedBatch(number=number, epoch=epoch, step=step, indices=indices, samples=samples, labels=labels)
+        return PlannedBatch(place=place, epoch=epoch, step=step, indices=indices, error=error)
+    return PlannedBatch(place=place, epoch=epoch, step=step, indices=indices, samples=samples, labels=labels)
 
 
 def _place(indices: Indices, known: int) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from typing import NamedTuple
 
+from asyncbatch._made import Times
 from asyncbatch._types import Batch
 
-__all__ = ["Delivery", "Made", "Passed", "Progress"]
+__all__ = ["Delivery", "Passed", "Progress"]
 
 _KEPT = 64  # failed samples of an epoch that a state names; it counts all of them
 
@@ -27,39 +28,18 @@ class Passed(NamedTuple):
     failed: tuple[int, ...]
 
 
-class Made(NamedTuple):
-    """When a batch was made, in seconds of `time.perf_counter()`.
-
-    Attributes:
-        read: When its last bytes came; 0 where nothing was read for it, or a thread read and decoded in one go.
-        complete: When it was complete.
-        reading: The share of the time between the two, 0 to 1, that was reading still.
-    """
-
-    read: float
-    complete: float
-    reading: float
-
-    def causes(self, asked: float, now: float) -> tuple[float, float, float]:
-        """Return for how many seconds between two times the batch was not read, was not decoded, and was ready."""
-        read = min(max(self.read, asked), now)
-        complete = min(max(self.complete, read), now)
-        making = complete - read
-        return read - asked + self.reading * making, (1 - self.reading) * making, now - complete
-
-
 class Delivery(NamedTuple):
     """What the caller is given.
 
     Attributes:
         batch: The batch.
         passed: It, and before it those since the one before of which nothing was left.
-        made: When.
+        times: When it was made.
     """
 
     batch: Batch
     passed: tuple[Passed, ...]
-    made: Made
+    times: Times
 
 
 class Progress:

@@ -130,7 +130,7 @@ class Reads:
 
     async def ask(self, assembly: Assembly, slot: int, sample: Sample) -> None:
         """Have a sample read for a slot; returns when the read was asked for, not when it is done."""
-        room = await self.window.reserve(sample.length, assembly, (assembly.planned.number, slot))
+        room = await self.window.reserve(sample.length, assembly, (assembly.planned.place, slot))
         while self._free <= 0:
             self._one_ended.clear()
             await self._one_ended.wait()
@@ -144,7 +144,7 @@ class Reads:
         self._begin_read(assembly, slot, sample, self._room_now(assembly, slot, sample))
 
     def _room_now(self, assembly: Assembly, slot: int, sample: Sample) -> Room:
-        return self.window.reserve_now(sample.length, assembly, (assembly.planned.number, slot))
+        return self.window.reserve_now(sample.length, assembly, (assembly.planned.place, slot))
 
     def _begin_read(self, assembly: Assembly, slot: int, sample: Sample, room: Room) -> None:
         read = self._new(assembly, slot, sample, room)

@@ -11,6 +11,7 @@ from asyncbatch._assembly import Assembly
 from asyncbatch._errors import AsyncbatchError, SourceError
 from asyncbatch._planning import StandIn, plan_stand_in
 from asyncbatch._stages import Stages
+from asyncbatch.on_error import allowed_of
 
 __all__ = ["StandIns"]
 
@@ -23,15 +24,15 @@ class StandIns:
 
     Args:
         stages: What the pipeline is made of.
-        allowed: How many samples of an epoch may fail. More than that for one slot need not be tried.
         plan_pool: The thread that asks the source, which may be a user's code and slow.
         loop: The engine's event loop.
     """
 
-    def __init__(self, stages: Stages, allowed: int, plan_pool: Executor, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, stages: Stages, plan_pool: Executor, loop: asyncio.AbstractEventLoop) -> None:
         self._source = stages.source
         self._seed = stages.seed
-        self._most_tries = min(_MOST_TRIES, allowed)
+        # More than may fail in an epoch need not be tried for one slot.
+        self._most_tries = min(_MOST_TRIES, allowed_of(stages.on_error, stages.plan.samples))
         self._plan_pool = plan_pool
         self._loop = loop
         self._asked: asyncio.Queue[tuple[Assembly, int] | None] | None = asyncio.Queue()

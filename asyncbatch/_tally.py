@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from asyncbatch._counters import Counters
 from asyncbatch._errors import ErrorLimitExceeded, SampleError
-from asyncbatch.on_error import OnError, Skip
+from asyncbatch.on_error import OnError, Skip, allowed_of
 
 __all__ = ["ErrorTally"]
 
@@ -43,7 +43,7 @@ class ErrorTally:
         self._samples = samples
         self._steps = steps
         self._counters = counters
-        self.allowed = 0 if on_error == "raise" else on_error.allowed(samples)
+        self._allowed = allowed_of(on_error, samples)
         self._epochs: defaultdict[int, _Epoch] = defaultdict(_Epoch)
         self._riding: list[SampleError] = []
 
@@ -55,7 +55,7 @@ class ErrorTally:
         """Hear of a complete batch's errors; return whether the epoch is certain to raise for them."""
         if errors:
             self._epochs[epoch].complete += errors
-        return errors > 0 and self._epochs[epoch].complete > self.allowed
+        return errors > 0 and self._epochs[epoch].complete > self._allowed
 
     def let_pass(self, epoch: int, errors: Iterable[SampleError]) -> None:
         """Count the errors of a batch that leaves.
@@ -66,7 +66,7 @@ class ErrorTally:
         state = self._epochs[epoch]
         for error in errors:
             state.errors.append(error)
-            if state.earlier + len(state.errors) > self.allowed:
+            if state.earlier + len(state.errors) > self._allowed:
                 raise self._too_many(epoch, state) from error
             self._note(error)
         state.batches += 1

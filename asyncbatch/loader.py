@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import weakref
@@ -12,10 +13,12 @@ from asyncbatch import _choices as choices
 from asyncbatch._arguments import Size, require_flag, require_whole
 from asyncbatch._bar import BarIterator
 from asyncbatch._counters import Counters
-from asyncbatch._engine import Engine
+from asyncbatch._delivering import engine_of
 from asyncbatch._errors import LoaderClosed
 from asyncbatch._iterator import BatchIterator, on_event_loop
-from asyncbatch._progress import Delivery, Progress
+from asyncbatch._made import Coming, Dooms, Producer
+from asyncbatch._pipeline import Pipeline
+from asyncbatch._place import Place
 from asyncbatch._shard import Shard, as_shard
 from asyncbatch._stages import Stages
 from asyncbatch._state import restored, to_state
@@ -138,9 +141,7 @@ class Loader:
         )
         choices.check_batch_fits(self.decoder, batch_size)
         self._counters = Counters(threads, self._stages.read_ahead)
-        self._next_epoch = 0
-        self._progress = Progress(self._stages.plan.steps)  # of the latest iteration
-        self._resumed: Progress | None = None  # where the next one is to begin, if it was said since
+        self._place = Place(self._stages.plan.steps)
         self._closed = False
         self._lock = threading.RLock()
         self._current: weakref.ref[BatchIterator] | None = None
@@ -181,14 +182,11 @@ class Loader:
         if self._closed:
             raise LoaderClosed("the loader was closed; make a new one to iterate again")
         self._replace_current(None, "a newer iterator of the same loader took its place")
-        begin = self._resumed or self._progress  # what came early of an epoch is not made again
-        if begin is self._progress and begin.epoch != self._next_epoch:
-            begin = Progress(len(self), self._next_epoch * len(self))
-        engine = Engine(self._stages, begin, n, self._counters)
-        self._progress, self._resumed = begin, None
-        self._next_epoch = begin.epoch  # until a batch of it is delivered: some ask for an iterator and drop it
+        begin = self._place.next()
+        engine = engine_of(self._stages, begin, n, self._counters, self._producer)
+        self._place.begin(begin)
         try:
-            iterator = BatchIterator(engine, self._counters, self._stages.hooks, self._delivered)
+            iterator = BatchIterator(engine, self._counters, self._stages.hooks, self._place.hear)
             self._replace_current(iterator, "another thread began an iterator of the same loader")
         except BaseException:  # Ctrl-C just here: nobody else would ever stop it
             engine.stop()
@@ -202,7 +200,7 @@ class Loader:
         """
         plan = self._stages.plan
         batches = self.epochs(n)
-        return BarIterator(batches, plan.samples, self._counters, self._progress.delivered * plan.batch_size)
+        return BarIterator(batches, plan.samples, self._counters, self._place.progress.delivered * plan.batch_size)
 
     def trace(self, path: str | os.PathLike[str]) -> Trace:
         """Record what the loader does from now on; written when the `Trace`, or the loader, is closed.
@@ -224,10 +222,7 @@ class Loader:
         Where a state of that epoch was just loaded it changes nothing: trainers set the epoch after they have loaded a
         state, and mean to go on within it.
         """
-        epoch = require_whole("epoch", epoch, least=0, example=1)
-        if self._resumed is not None and self._resumed.epoch == epoch:
-            return
-        self._resumed = Progress(len(self), epoch * len(self))
+        self._place.set_epoch(require_whole("epoch", epoch, least=0, example=1))
 
     def state_dict(self) -> dict[str, Any]:
         """Return how far the caller came: every batch that it was given counts, and none that only was prefetched.
@@ -238,7 +233,7 @@ class Loader:
         A dict of numbers, texts and lists, as JSON or `torch.save` keep them, under 4 KB.
         """
         stages = self._stages
-        return to_state(self._resumed or self._progress, stages.plan, stages.seed, self.source.fingerprint)
+        return to_state(self._place.latest, stages.plan, stages.seed, self.source.fingerprint)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Let the next iteration begin after the last batch of a state; an iterator that is alive ends.
@@ -252,7 +247,7 @@ class Loader:
         stages = self._stages
         progress = restored(state, stages.plan, stages.seed, self.source.fingerprint)
         self._replace_current(None, "a state was loaded")
-        self._resumed = progress
+        self._place.resumed = progress
 
     def stats(self) -> Stats:
         """Return what the loader did so far."""
@@ -280,13 +275,9 @@ class Loader:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    def _delivered(self, delivery: Delivery | None) -> None:
-        if delivery is None:
-            self._progress.finish()
-            self._next_epoch = max(self._next_epoch, self._progress.epoch)
-            return
-        self._progress.deliver(delivery.passed)
-        self._next_epoch = max(self._next_epoch, delivery.batch.epoch + 1)
+    def _producer(self, coming: Coming, dooms: Dooms | None, loop: asyncio.AbstractEventLoop) -> Producer:
+        """Return what makes the batches of an iteration; a loader whose batches are made elsewhere has another."""
+        return Pipeline(self._stages, coming, dooms, self._counters, loop)
 
     def _replace_current(self, iterator: BatchIterator | None, why: str, *, wait: bool | None = None) -> None:
         # The lock is held for the exchange alone: a signal handler or a fork may come at any time.

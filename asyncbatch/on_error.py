@@ -15,7 +15,7 @@ from typing import Any, Literal, SupportsIndex
 
 from asyncbatch._errors import ConfigError
 
-__all__ = ["OnError", "Replace", "Skip", "require_on_error"]
+__all__ = ["OnError", "Replace", "Skip", "allowed_of", "require_on_error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,11 @@ class Replace(_UpTo):
 
 
 OnError = Literal["raise"] | Skip | Replace
+
+
+def allowed_of(on_error: OnError, samples: int) -> int:
+    """Return how many of an epoch's `samples` may fail."""
+    return 0 if on_error == "raise" else on_error.allowed(samples)
 
 
 def require_on_error(on_error: Any) -> OnError:

@@ -206,7 +206,7 @@ def test_nothing_is_read_behind_an_error():
     batches = iter(make(source=Numbers(1_000_000), reader=reader, prefetch=8))
     for _ in range(6):
         next(batches)
-    wait_until(lambda: batches._engine._pipeline._doomed)
+    wait_until(lambda: batches._engine._producer._doomed)
     with pytest.raises(ab.ReadError, match="sample 60"):
         next(batches)
     assert reader.begun < 60 + 4 * 64 + 8

@@ -60,9 +60,9 @@ def test_adapters_know_public_names_only():
 
 def test_only_the_pipeline_knows_reading_and_decoding():
     """Stages meet in one place: the assembly and the hand-off know neither sources nor readers."""
-    assert imported(PACKAGE / "_handoff.py") <= LEAVES | {"_progress"}
+    assert imported(PACKAGE / "_handoff.py") <= LEAVES
     assert imported(PACKAGE / "_window.py") <= LEAVES
-    assert imported(PACKAGE / "_assembly.py") <= LEAVES | {"_planning", "_memory", "_seating"}
+    assert imported(PACKAGE / "_assembly.py") <= LEAVES | {"_made", "_planning", "_memory", "_seating"}
 
 
 def test_public_names_are_sorted_and_there():

@@ -206,7 +206,7 @@ def test_stopping_does_not_break_off_cleaning_up(footprint):
     reader.begun.wait()
     closer = threading.Thread(target=batches.close)
     closer.start()
-    wait_until(lambda: batches._engine._pipeline._stopped)
+    wait_until(lambda: batches._engine._producer._stopped)
     reader.may_end.set()
     closer.join()
     assert reader.closed

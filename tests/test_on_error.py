@@ -318,7 +318,7 @@ def test_nothing_is_read_behind_a_limit_that_is_passed():
     """Once an epoch is bound to raise, no later batch is planned; before that, planning goes on."""
     reader = Failing(range(60, 1_000_000))
     batches = iter(make(ab.Skip(15), size=1_000_000, reader=reader, prefetch=8))
-    wait_until(lambda: batches._engine._pipeline._doomed)
+    wait_until(lambda: batches._engine._producer._doomed)
     seen, error = drain(batches)
     assert [len(batch.indices) for batch in seen] == [10] * 6
     assert failed(error.errors) == list(range(60, 76))

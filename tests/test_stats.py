@@ -17,7 +17,7 @@ from coloured import write_coloured
 import asyncbatch as ab
 from asyncbatch import _iterator
 from asyncbatch._advice import advice, duration, size
-from asyncbatch._progress import Made
+from asyncbatch._made import Times
 from asyncbatch._read_times import ReadTimes
 from asyncbatch.readers import _whole
 
@@ -84,7 +84,7 @@ def run(slow, compute=0.0, count=40, **options):
     ],
 )
 def test_a_wait_is_split_by_what_the_batch_lacked(read, complete, reading, causes):
-    assert Made(read, complete, reading).causes(10.0, 16.0) == pytest.approx(causes)
+    assert Times(read, complete, reading).causes(10.0, 16.0) == pytest.approx(causes)
 
 
 def test_waiting_for_storage():
