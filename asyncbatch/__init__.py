@@ -3,7 +3,7 @@
 `Loader("train.txt", batch_size=32, image_size=(224, 224))` is iterable by `for` and by `async for`.
 """
 
-from asyncbatch import sampling, sources
+from asyncbatch import making, sampling, sources
 from asyncbatch._errors import (
     AsyncbatchError,
     ConfigError,
@@ -78,6 +78,7 @@ __all__ = [
     "StateMismatch",
     "Stats",
     "StorageUnresponsive",
+    "making",
     "sampling",
     "sources",
     "train_data",

@@ -46,7 +46,7 @@ def engine_of(
     tally.resume(begin.epoch, begin.delivered, begin.failed)
     left = begin.left(epochs)
 
-    def coming(most: int) -> Sequence[int]:
+    async def coming(most: int) -> Sequence[int]:
         return [*islice(left, most)]
 
     return Engine(partial(produce, coming, tally.foresee), Delivering(tally, counters).deliver)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import traceback
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -108,8 +108,9 @@ def _portable(cause: BaseException | None) -> BaseException | None:
     return portable
 
 
-Coming = Callable[[int], Sequence[int]]
-"""The numbers of the next batches: it waits for one at least, returns no more than it is asked for, none at the end."""
+Coming = Callable[[int], Awaitable[Sequence[int]]]
+"""Awaited on the event loop for the numbers of the next batches: one at least, no more than is asked for, none at the
+end."""
 
 Dooms = Callable[[int, int], bool]
 """Told the epoch of a complete batch and how many of its samples failed, it returns whether the epoch is certain to

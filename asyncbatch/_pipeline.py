@@ -52,7 +52,7 @@ class Pipeline:
 
     Args:
         stages: What it is made of.
-        coming: Called in the planning thread for the batches to come.
+        coming: Asked for the batches to come.
         dooms: Called with what failed. None: whatever fails, all are made.
         counters: What it did is added here.
         loop: The event loop that will run it.
@@ -70,7 +70,8 @@ class Pipeline:
         self._counters = counters
         self._loop = loop
         self._plan_pool = DaemonThreadPool(1, "asyncbatch-plan")
-        self._planning = Planning(stages.source, stages.plan, coming, to_error=dooms is not None)
+        self._planning = Planning(stages.source, stages.plan, to_error=dooms is not None)
+        self._coming = coming
         self._dooms = dooms
         self._threads = ExitStack()
         self._at_once = _PLANNED_AT_FIRST
@@ -168,21 +169,25 @@ class Pipeline:
                 self._fail(error)
 
     async def _read_ahead(self, reads: Reads | None) -> None:
-        coming = self._plan_more()
-        while batches := await coming:
-            coming = self._plan_more()  # the next are planned while these are read
-            for planned in batches:
-                if self._doomed:
-                    return
-                assembly = Assembly(planned, self._decoder, self._memory, self._stages.seed, self._on_failure)
-                self._leaving.expect()
-                await self._planned.put(assembly)
-                if reads is not None:
-                    await reads.ask_for_all(assembly)
+        coming = asyncio.create_task(self._plan_more())
+        try:
+            while batches := await coming:
+                coming = asyncio.create_task(self._plan_more())  # the next are planned while these are read
+                for planned in batches:
+                    if self._doomed:
+                        return
+                    assembly = Assembly(planned, self._decoder, self._memory, self._stages.seed, self._on_failure)
+                    self._leaving.expect()
+                    await self._planned.put(assembly)
+                    if reads is not None:
+                        await reads.ask_for_all(assembly)
+        finally:
+            coming.cancel()
 
-    def _plan_more(self) -> asyncio.Future[list[PlannedBatch]]:
+    async def _plan_more(self) -> list[PlannedBatch]:
         batches, self._at_once = max(1, self._at_once // self._stages.plan.batch_size), _PLANNED_AT_ONCE
-        return self._loop.run_in_executor(self._plan_pool, self._planning.next, batches)
+        numbers = await self._coming(batches)
+        return await self._loop.run_in_executor(self._plan_pool, self._planning.next, numbers) if numbers else []
 
     def _arrived(self, assembly: Assembly, slot: int, data: Any) -> None:
         if assembly.is_open:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from asyncbatch._errors import AsyncbatchError, SourceError, describe
-from asyncbatch._made import Coming
 from asyncbatch._types import Array, Indices, Sample, Source
 from asyncbatch.sampling import Plan
 from asyncbatch.sources._files import FileSource
@@ -65,22 +64,20 @@ class Planning:
     Args:
         source: What there is.
         plan: In which order, in which batches.
-        coming: Returns the numbers of the next batches.
         to_error: Whether a failing source, of which the batch holds the error, ends it.
     """
 
-    def __init__(self, source: Source, plan: Plan, coming: Coming, *, to_error: bool) -> None:
+    def __init__(self, source: Source, plan: Plan, *, to_error: bool) -> None:
         self._source = source
         self._plan = plan
-        self._coming = coming
         self._to_error = to_error
         self._place = 0
         self._is_over = False
 
-    def next(self, most: int) -> list[PlannedBatch]:
-        """Return up to so many batches, as many as are known to come; none at the end."""
+    def next(self, numbers: Sequence[int]) -> list[PlannedBatch]:
+        """Return batches by their numbers through all epochs; none after the end."""
         planned: list[PlannedBatch] = []
-        for number in () if self._is_over else self._coming(most):
+        for number in () if self._is_over else numbers:
             planned.append(_plan_batch(self._source, self._plan, self._place, *divmod(number, self._plan.steps)))
             self._place += 1
             self._is_over = self._to_error and planned[-1].error is not None

@@ -25,6 +25,7 @@ from asyncbatch._state import restored, to_state
 from asyncbatch._types import Array, Decoder, Hook, Reader, ReaderFactory, Source
 from asyncbatch._useful_threads import UsefulThreads
 from asyncbatch.decoders import ItemDecoder
+from asyncbatch.making import Maker
 from asyncbatch.on_error import OnError, require_on_error
 from asyncbatch.readers._pool import in_thread
 from asyncbatch.readers.cache import Cache, as_cache
@@ -156,7 +157,7 @@ class Loader:
             parts.append(f"shard=({stages.plan.rank}, {stages.plan.world})")
         if stages.on_error != "raise":
             parts.append(f"on_error={stages.on_error!r}")
-        return f"Loader({', '.join(parts)}): {len(self):,} batches of {stages.batch}"
+        return f"{type(self).__name__}({', '.join(parts)}): {len(self):,} batches of {stages.batch}"
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -215,6 +216,12 @@ class Loader:
         trace = Trace(path, self._hooks.remove)
         self._hooks.append(trace)
         return trace
+
+    def maker(self) -> Maker:
+        """Return what makes batches by their numbers, for a loader elsewhere; see `asyncbatch.making`."""
+        if self._closed:
+            raise LoaderClosed("the loader was closed; make a new one to make batches by")
+        return Maker(self._stages, self._counters)
 
     def set_epoch(self, epoch: int) -> None:
         """Make `epoch` the number of the next iteration's first epoch, whatever is delivered before it begins.
@@ -275,7 +282,7 @@ class Loader:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    def _producer(self, coming: Coming, dooms: Dooms | None, loop: asyncio.AbstractEventLoop) -> Producer:
+    def _producer(self, coming: Coming, dooms: Dooms, loop: asyncio.AbstractEventLoop) -> Producer:
         """Return what makes the batches of an iteration; a loader whose batches are made elsewhere has another."""
         return Pipeline(self._stages, coming, dooms, self._counters, loop)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -128,6 +130,25 @@ class Stats:
             slowest_reads=(),
         )
 
+    def with_workers(self, workers: Iterable[Stats]) -> Stats:
+        """Return these, of what was delivered, with what workers did for it elsewhere: sums, as of one loader.
+
+        `group` and `direct` are as among the workers, and `slowest_reads` the slowest of all of them.
+        """
+        workers = [*workers]
+        latency: Counter[float] = Counter()
+        for one in workers:
+            latency.update(dict(one.read_latency.buckets))
+        sums = {name: sum(getattr(one, name) for one in workers) for name in _OF_WORKERS}
+        slowest = sorted((read for one in workers for read in one.slowest_reads), reverse=True)
+        return replace(
+            self,
+            **sums,
+            group=max((one.group for one in workers), default=0),
+            read_latency=ReadLatency(tuple(sorted(latency.items()))),
+            slowest_reads=tuple(slowest[:10]),
+        )
+
     def scalars(self, prefix: str = "loader/") -> dict[str, float]:
         """Return what a training log wants to draw, by name; for TensorBoard `writer.add_scalar(name, value, step)`.
 
@@ -177,3 +198,7 @@ class Stats:
 _OF_NOW = ("lost_threads", "concurrency", "group", "decode_threads", "bytes_ahead", "read_ahead")
 COUNTED = tuple(one.name for one in fields(Stats) if one.default in (0, 0.0) and one.name not in _OF_NOW)
 """What only grows."""
+
+_OF_CALLER = ("batches", "samples", "compute_seconds", "wait_seconds", "wait_reading", "wait_decoding", "wait_handoff",
+              "skipped", "replaced")  # fmt: skip
+_OF_WORKERS = tuple(name for name in (*COUNTED, *_OF_NOW) if name not in (*_OF_CALLER, "group"))

@@ -134,7 +134,8 @@ def to_tensors(batch: Batch, *, channels_first: bool = False) -> Batch:
         )
 
     def tensor(array: Any) -> Any:
-        return torch.from_numpy(np.ascontiguousarray(array))
+        # PyTorch has no tensors that cannot be written to, as the arrays of a `RayLoader` are: those are copied.
+        return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
     images = tensor(batch.images)
     if channels_first:
