@@ -89,6 +89,8 @@ def median(lines: Lines, field: str | Callable[[dict[str, Any]], float]) -> floa
 
 
 def spread(lines: Lines, field: str, digits: int = 0) -> str:
+    if "_by_" in field or field.startswith("linear"):  # ratios
+        digits = 2
     values = sorted(line[field] for line in lines)
     text = f"{statistics.median(values):,.{digits}f}"
     return text if values[0] == values[-1] else f"{text} ({values[0]:,.{digits}f}–{values[-1]:,.{digits}f})"

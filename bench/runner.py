@@ -138,7 +138,8 @@ def run_once(contender: str, arguments: Options, timeout: float, mount: Place | 
     if process.returncode != 0:
         return {"failed": (errors.strip().splitlines() or [f"exit status {process.returncode}"])[-1][:200]}
     line: dict[str, Any] = json.loads(output)
-    line["foreign_cpu_s"] = round(max(0.0, others() - others_before), 2)
+    if not line.pop("has_servers", False):  # which are no children of its, and would count as others
+        line["foreign_cpu_s"] = round(max(0.0, others() - others_before), 2)
     if mount:
         line["mount_cpu_s"] = round(mount.cpu_seconds() - mount_before, 2)
     return line

@@ -267,6 +267,11 @@ SUITES = {
         timeout=300.0,
     ),
     "overhead": Suite("what the pipeline costs with decoding switched off", (Row("overhead", "overhead"),)),
+    "ray": Suite(
+        "what do workers of a Ray cluster cost, and how does their speed grow with their number?",
+        (Row("Ray", "ray"),),
+        timeout=400.0,
+    ),
     "plan": Suite(
         "what do orders of 10⁹ samples, a manifest of 10⁷ lines and the end of an epoch cost?",
         (Row("plan", "plan"),),

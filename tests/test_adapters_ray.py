@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from coloured import write_coloured
 from fakes import wait_until
 
 import asyncbatch as ab
@@ -441,6 +443,7 @@ def test_a_batch_that_kills_whoever_makes_it_is_an_error(cluster, folder):
         next(iter(loader))
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may hide a folder from a node")
 def test_a_node_that_cannot_reach_the_samples_is_named(cluster, folder, tmp_path):
     """A node whose folder is empty, as where a mount is missing, is found at the start."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -497,6 +500,29 @@ def test_a_driver_that_is_killed_leaves_nothing(cluster, folder, tmp_path):
     wait_until(lambda: not actors())
     wait_until(lambda: bytes_stored() <= before)
     assert [*tmp_path.iterdir()] == []
+
+
+def test_the_example_trains_two_ranks_on_one_pool(tmp_path):
+    """Together the ranks of Ray Train see every picture of each epoch."""
+    pytest.importorskip("ray.train", reason="Ray Train is not installed: pip install 'ray[train]'")
+    pytest.importorskip("torch", reason="torch is not installed")
+    write_coloured(tmp_path, 60)
+    example = Path(__file__).parent.parent / "examples" / "ray_train.py"
+    done = subprocess.run(
+        [sys.executable, str(example), str(tmp_path)], capture_output=True, text=True, timeout=110, check=False
+    )
+    report = re.search(r"last report of rank 0: .*'epoch': 2.*'seen': (\d+)", done.stdout)
+    assert report, done.stderr
+    assert int(report[1]) == -(-len([*tmp_path.rglob("*.png")]) // 2)
+
+
+def test_the_demo_kills_a_worker_and_goes_on(tmp_path):
+    """On a Ray of its own, which ends with it."""
+    command = [sys.executable, "-m", "asyncbatch", "demo", "--ray", "--images", "240"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert ", killed after batch" in done.stdout
+    assert "bit for bit" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_stages_know_no_other_stage(stage):
 
 def test_commands_know_public_names_only():
     """The command line uses the library as a user would."""
-    public = {*asyncbatch.__all__, "cli", "", "__version__"}
+    public = {*asyncbatch.__all__, "adapters", "cli", "", "__version__"}
     for path in sorted((PACKAGE / "cli").glob("*.py")):
         assert imported(path) <= public, path.name
 
@@ -96,6 +96,7 @@ def test_core_imports_no_extra():
         "obstore",
         "psutil",
         "pyarrow",
+        "ray",
     }
     assert not extras & set(names)
     assert "asyncbatch.cli" not in names

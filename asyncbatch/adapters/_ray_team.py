@@ -177,7 +177,7 @@ class Team:
                 if await self._came_up(member):
                     await member.gone.wait()
                     why = describe(self._why) if self._why is not None else "?"
-                    _logger.warning("%s is gone: %s Its batches are made by others", _name(member), why)
+                    _logger.warning("%s is gone: %s; its batches are made by others", _name(member), why)
                 else:
                     await asyncio.sleep(_PAUSE)
         except Exception as error:  # noqa: BLE001 - ends the iteration, in words or as a mistake of ours
@@ -264,7 +264,7 @@ def cause_of(error: RayTaskError | RaySystemError) -> BaseException:
 
 def describe(error: BaseException) -> str:
     """Return the first line of what Ray says, which is followed by what it knows of the process."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
 
 
 def _name(member: Member) -> str:

@@ -46,6 +46,7 @@ class RayPool:
         cpus_per_worker: Cores that Ray sets aside for each, and the threads that each decodes with.
         placement: Where they run: "SPREAD" over the nodes, which is the default since nodes have cores and network of
             their own, "DEFAULT" wherever Ray packs them, or a scheduling strategy of `ray.util.scheduling_strategies`.
+        at_first: How many of them start now. Default None: all of them.
 
     Attributes:
         workers: How many.
@@ -55,7 +56,14 @@ class RayPool:
         ConfigError: An argument cannot be used.
     """
 
-    def __init__(self, workers: int, *, cpus_per_worker: float = 1, placement: Any = "SPREAD") -> None:
+    def __init__(
+        self,
+        workers: int,
+        *,
+        cpus_per_worker: float = 1,
+        placement: Any = "SPREAD",
+        at_first: int | None = None,
+    ) -> None:
         self.workers = require_whole("workers", workers, least=1, example=4)
         require_seconds("cpus_per_worker", cpus_per_worker, example=1)
         self.cpus_per_worker = float(cpus_per_worker)
@@ -77,6 +85,8 @@ class RayPool:
         self._name = f"asyncbatch-{uuid.uuid4().hex[:12]}"
         self._actors: dict[int, Any] = {}
         self._lives: dict[int, int] = {}  # of each place: names are not used again, since Ray remembers who had them
+        for place in range(self.workers if at_first is None else at_first):
+            self.start(place)  # they take seconds to come up, and are wanted soon
 
     def __repr__(self) -> str:
         return f"RayPool({self.workers}, cpus_per_worker={self.cpus_per_worker:g})"
@@ -170,7 +180,7 @@ class RayLoader(Loader):
         self.pool = (
             workers
             if isinstance(workers, RayPool)
-            else RayPool(self._most, cpus_per_worker=cpus_per_worker, placement=placement)
+            else RayPool(self._most, cpus_per_worker=cpus_per_worker, placement=placement, at_first=self._least)
         )
         here = {name: options[name] for name in options if name not in ("hooks", "in_order", "shard")}
         self._options = {
@@ -182,8 +192,6 @@ class RayLoader(Loader):
         self._iterations = count()
         self._payload: Any = None
         self._worker_stats: dict[str, Stats] = {}
-        for place in range(self._least):
-            self.pool.start(place)  # they take seconds to come up, and are wanted soon
 
     def stats(self) -> Stats:
         """Return what was delivered here, and what all workers did for it together; see `Stats.with_workers`."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 import asyncbatch as ab
+from asyncbatch.cli import demo_ray
 from asyncbatch.cli.arguments import Commands, number, whole
 from asyncbatch.cli.classifier import Classifier
 from asyncbatch.cli.folder import DemoFolder
@@ -60,11 +61,17 @@ def add_to(commands: Commands) -> None:
         "--epochs", metavar="N", type=whole(1, 1000), default=12, help="passes over the pictures to train (default: 12)"
     )
     parser.add_argument("--seed", metavar="S", type=whole(0, 2**63 - 1), default=0, help="another seed, other pictures")
+    parser.add_argument(
+        "--ray", action="store_true",
+        help="show two worker processes of a local Ray instead, one of which is killed in mid-epoch",
+    )  # fmt: skip
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo; the exit status is 1 if the model did not learn."""
+    if arguments.ray:
+        return demo_ray.run(arguments)
     need("tqdm", "cli")
     need("matplotlib", "plot")
     began = time.perf_counter()
