@@ -68,8 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
         print("\nThe demo failed: the batches are not those of one process in the same order.")
         return 1
     print(
-        f"\nGained: a worker died and nothing else: all {len(expected)} batches came once, in the plan's order, and are "
-        "bit for bit those that a Loader makes in one process."
+        f"\nGained: a worker died and nothing else: all {len(expected)} batches came once, in the plan's order, and "
+        "are bit for bit those that a Loader makes in one process."
     )
     return 0
 
