@@ -130,6 +130,11 @@ class Stats:
             slowest_reads=(),
         )
 
+    def at_its_end(self) -> Stats:
+        """Return what is left of these when their process is gone: what was done, and nothing of now."""
+        nothing: dict[str, Any] = dict.fromkeys(_OF_NOW, 0)
+        return replace(self, **nothing)
+
     def with_workers(self, workers: Iterable[Stats]) -> Stats:
         """Return these, of what was delivered, with what workers did for it elsewhere: sums, as of one loader.
 

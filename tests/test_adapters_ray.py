@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ pytestmark = [
 ]
 
 NODES, CPUS = 3, 2
+SHARED = set()  # ports of the processes whose workers are not a test's own
 WITH_TESTS = {"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}}  # functions of this module travel by name
 PICTURES, BATCH = 90, 7
 SETTINGS = {"batch_size": BATCH, "image_size": (24, 32), "shuffle": True, "seed": 11}
@@ -51,6 +53,19 @@ def cluster():
     yield cluster
     ray.shutdown()
     cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def pool(cluster):
+    """Workers for the tests that are about batches: to start some takes seconds."""
+    from ray._private.state import actors as table
+
+    pool = RayPool(3, cpus_per_worker=0.01)
+    pool.start(0)
+    rosters = [one for one in table().values() if one["ActorClassName"] == "Roster" and one["State"] == "ALIVE"]
+    SHARED.update(one["Address"]["Port"] for one in rosters)
+    yield pool
+    pool.close()
 
 
 @pytest.fixture(autouse=True)
@@ -98,10 +113,11 @@ def outcome(batches):
 
 
 def actors():
-    """Return the processes of workers that are alive, of all jobs: the public way needs a dashboard."""
+    """Return the processes of a test's workers that are alive, of all jobs: the public way needs a dashboard."""
     from ray._private.state import actors as table
 
-    return [one["Pid"] for one in table().values() if one["State"] == "ALIVE" and one["ActorClassName"] == "Worker"]
+    workers = [one for one in table().values() if one["ActorClassName"] == "Worker" and one["State"] == "ALIVE"]
+    return [one["Pid"] for one in workers if one["OwnerAddress"]["Port"] not in SHARED]
 
 
 def bytes_stored():
@@ -128,11 +144,11 @@ def test_two_shuffled_epochs_are_those_of_loader(cluster, folder, workers, more)
     wait_until(lambda: not actors())
 
 
-def test_as_they_complete_they_are_the_same_batches(cluster, folder):
+def test_as_they_complete_they_are_the_same_batches(pool, folder):
     """With `in_order=False` only their order is another."""
     with ab.Loader(folder, **SETTINGS) as loader:
         expected = [told(batch) for batch in loader.epochs(2)]
-    with RayLoader(folder, workers=3, in_order=False, **SETTINGS) as loader:
+    with RayLoader(folder, workers=pool, in_order=False, **SETTINGS) as loader:
         assert sorted(told(batch) for batch in loader.epochs(2)) == sorted(expected)
 
 
@@ -164,11 +180,11 @@ def flipped(epoch):
     ],
     ids=["arrays", "items"],
 )
-def test_other_sources_and_orders(cluster, make, settings):
+def test_other_sources_and_orders(pool, make, settings):
     """Rows in memory, a user's dataset and a user's order travel to the workers."""
     with ab.Loader(make(), batch_size=8, **settings) as loader:
         expected = [told(batch) for batch in loader.epochs(2)]
-    with RayLoader(make(), batch_size=8, workers=2, **settings) as loader:
+    with RayLoader(make(), batch_size=8, workers=pool, **settings) as loader:
         assert [told(batch) for batch in loader.epochs(2)] == expected
 
 
@@ -184,26 +200,75 @@ def spoilt(folder, tmp_path):
 
 
 @pytest.mark.parametrize("on_error", ["raise", ab.Skip(5), ab.Skip(1), ab.Replace(5), ab.Replace(0)], ids=str)
-def test_what_fails_does_what_it_does_on_one_machine(cluster, spoilt, on_error):
+def test_what_fails_does_what_it_does_on_one_machine(pool, spoilt, on_error):
     """The same batches before it, the same error in the same words, the same samples left out or replaced."""
     settings = {**SETTINGS, "on_error": on_error}
     with ab.Loader(spoilt, **settings) as loader:
         expected, of_one = outcome(loader.epochs(2)), loader.stats()
-    with RayLoader(spoilt, workers=3, **settings) as loader:
+    with RayLoader(spoilt, workers=pool, **settings) as loader:
         assert outcome(loader.epochs(2)) == expected
         of_many = loader.stats()
     assert (of_many.skipped, of_many.replaced) == (of_one.skipped, of_one.replaced)
     assert [*map(str, of_many.errors)] == [*map(str, of_one.errors)]
 
 
-def test_an_error_brings_along_its_cause_from_the_worker(cluster, folder):
+def test_code_that_a_worker_has_not_is_said_so(pool, folder):
+    """With what to do about it, and not as Ray says it."""
+    module = types.ModuleType("mine_alone")
+    exec("def decode(data):\n    return data", module.__dict__)  # noqa: S102 - a module that no other process has
+    sys.modules["mine_alone"] = module
+    with (
+        RayLoader(folder, batch_size=4, decoder=module.decode, workers=pool) as loader,
+        pytest.raises(ab.ConfigError, match="No module named 'mine_alone'; install your code") as caught,
+    ):
+        next(iter(loader))
+    assert "ray::" not in str(caught.value)
+
+
+def test_a_manifest_is_sent_and_not_opened_again(pool, folder, tmp_path):
+    """It need be on this node alone, and may be written anew meanwhile."""
+    manifest = tmp_path / "train.txt"
+    manifest.write_text("".join(f"{path} {place % 5}\n" for place, path in enumerate(sorted(folder.rglob("*.png")))))
+    with ab.Loader(manifest, **SETTINGS) as loader:
+        expected = [told(batch) for batch in loader]
+    with RayLoader(manifest, workers=pool, **SETTINGS) as loader:
+        manifest.unlink()
+        assert [told(batch) for batch in loader] == expected
+
+
+def test_two_loaders_of_one_pool_replace_a_worker_once(cluster, folder):
+    """Whichever hears of it first: the other takes the same new one."""
+    pool = RayPool(1)
+    try:
+        with ab.Loader(folder, **SETTINGS) as loader:
+            expected = [told(batch) for batch in loader.epochs(3)]
+        pair = [RayLoader(folder, workers=pool, prefetch=1, **SETTINGS) for _ in range(2)]
+        came = [], []
+        for batches in zip(*(one.epochs(3) for one in pair), strict=True):
+            for mine, batch in zip(came, batches, strict=True):
+                mine.append(told(batch))
+            if len(came[0]) == 5:
+                os.kill(actors()[0], signal.SIGKILL)
+        assert [*came] == [expected, expected]
+        assert {name: one.batches > 0 for name, one in pair[0].worker_stats().items()} == dict.fromkeys(
+            pair[1].worker_stats(), True
+        )
+        assert len(pair[0].worker_stats()) == 2
+        assert pair[0].stats().decode_threads == 1  # of the one that is there
+    finally:
+        pool.close()
+    with pytest.raises(ab.LoaderClosed, match="RayPool"):
+        pool.start(0)
+
+
+def test_an_error_brings_along_its_cause_from_the_worker(pool, folder):
     """A transform's mistake is found by its line, though it was made in another process."""
 
     def careless(data):
         raise KeyError("mistake of mine")
 
     with (
-        RayLoader(folder, batch_size=4, decoder=careless, workers=1) as loader,
+        RayLoader(folder, batch_size=4, decoder=careless, workers=pool) as loader,
         pytest.raises(ab.DecodeError) as caught,
     ):
         next(iter(loader))
@@ -211,7 +276,7 @@ def test_an_error_brings_along_its_cause_from_the_worker(cluster, folder):
     assert "careless" in caught.value.__cause__.__notes__[0]
 
 
-def test_rows_of_another_shape_are_told_as_on_one_machine(cluster, folder, tmp_path):
+def test_rows_of_another_shape_are_told_as_on_one_machine(pool, folder, tmp_path):
     """Workers know nothing of each other's batches; rows are compared where they come together."""
     import cv2
 
@@ -221,11 +286,11 @@ def test_rows_of_another_shape_are_told_as_on_one_machine(cluster, folder, tmp_p
     with ab.Loader(tmp_path, batch_size=4) as loader:
         expected = outcome(loader)
     assert expected[1] is ab.DecodeError
-    with RayLoader(tmp_path, batch_size=4, workers=2) as loader:
+    with RayLoader(tmp_path, batch_size=4, workers=pool) as loader:
         assert outcome(loader) == expected
 
 
-def test_states_go_from_one_to_the_other_and_back(cluster, folder):
+def test_states_go_from_one_to_the_other_and_back(pool, folder):
     """A state is the same wherever the batches were made."""
     with ab.Loader(folder, **SETTINGS) as loader:
         expected = [told(batch) for batch in loader.epochs(2)]
@@ -233,7 +298,7 @@ def test_states_go_from_one_to_the_other_and_back(cluster, folder):
     state = None
     for begin in range(0, 2 * steps, 5):
         make = RayLoader if begin % 2 else ab.Loader
-        with make(folder, **SETTINGS, **({"workers": 2} if begin % 2 else {})) as loader:
+        with make(folder, **SETTINGS, **({"workers": pool} if begin % 2 else {})) as loader:
             if state is not None:
                 loader.load_state_dict(state)
             batches = loader.epochs()
@@ -293,12 +358,12 @@ def test_a_trace_has_the_work_of_all_workers_by_one_clock(cluster, folder, tmp_p
     assert max(event["ts"] + event["dur"] for event in spans) <= 1e6 * (ended - began) + 20e3
 
 
-def test_tensors_of_batches_that_cannot_be_written_to(cluster, folder):
+def test_tensors_of_batches_that_cannot_be_written_to(pool, folder):
     """Other adapters take it as the loader that it is; a tensor may be written to, and is a copy for that."""
     torch = pytest.importorskip("torch")
     from asyncbatch.adapters.torch import TorchLoader
 
-    with RayLoader(folder, workers=1, **SETTINGS) as loader:
+    with RayLoader(folder, workers=pool, **SETTINGS) as loader:
         batch = next(iter(loader))
         assert not batch.images.flags.writeable
         loader.set_epoch(0)
@@ -353,7 +418,7 @@ def test_ranks_on_one_pool_do_not_wait_for_each_other(cluster, folder):
             with ab.Loader(folder, shard=(rank, 3), **SETTINGS) as alone:
                 assert came == [told(batch) for batch in alone.epochs(2)]
         assert len([*slow_one]) == len(ranks[0]) - 1
-        assert len(actors()) == 2
+        wait_until(lambda: len(actors()) == 2)
         for one in ranks:
             one.close()
         assert len(actors()) == 2  # the pool's, not theirs

@@ -12,7 +12,7 @@ from ray.exceptions import RaySystemError, RayTaskError
 
 from asyncbatch import Hook, LoaderClosed, Stats
 from asyncbatch.adapters._ray_scaling import Scaling
-from asyncbatch.adapters._ray_team import LOST, Member, Team, Workers, WorkersLost, cause_of, describe
+from asyncbatch.adapters._ray_team import LOST, PASSING, Member, Team, Workers, WorkersLost, cause_of, describe
 from asyncbatch.adapters._ray_worker import Reply, clock
 from asyncbatch.making import Coming, Dooms, MadeBatch
 
@@ -29,7 +29,7 @@ class Settings:
 
     Attributes:
         workers: Where worker processes come from.
-        least: How many there are at the least, and at first.
+        least: How many there are at the least.
         most: At the most.
         ahead: How many batches each is asked for at once.
         in_flight: Budget in bytes for batches that were asked for and not taken.
@@ -38,6 +38,8 @@ class Settings:
         grace: For how many seconds no worker may be there.
         hooks: Told about every span.
         stats: By worker, what each did so far; kept up to date here.
+        places: Those of workers that are wanted now, likewise.
+        known: Those of which a worker was there once, likewise.
         waited: Returns for how many seconds the caller has waited so far.
     """
 
@@ -51,6 +53,8 @@ class Settings:
     grace: float
     hooks: Sequence[Hook]
     stats: dict[str, Stats]
+    places: set[int]
+    known: set[int]
     waited: Callable[[], float]
 
 
@@ -117,10 +121,13 @@ class RayProducer:
         if self._stopped:
             return
         settings = self._settings
-        team = self._team = Team(settings.workers, self._open_on, settings.ahead, settings.grace, self._fail)
+        team = self._team = Team(
+            settings.workers, self._open_on, settings.ahead, settings.grace, self._fail, self._gone,
+            settings.places, settings.known,
+        )  # fmt: skip
         if settings.most > settings.least:
             self._scaling = Scaling(team, settings.least, settings.most, settings.waited)
-        for place in range(settings.least):
+        for place in sorted(settings.places):
             team.add(place)
         asking = asyncio.create_task(self._ask(team))
         try:
@@ -191,7 +198,7 @@ class RayProducer:
                 return self._made(member, await member.actor.make.remote(*self._ids, number, traced=self._is_traced))
             except LOST as error:
                 team.lose(member, life, error)
-                deaths += 1
+                deaths += not isinstance(error, PASSING)
                 if deaths == _MOST_DEATHS:
                     self._fail(self._fatal(number, error))
                     raise asyncio.CancelledError from None
@@ -226,12 +233,18 @@ class RayProducer:
             moved = replace(span, start=span.start + behind, stop=span.stop + behind, lane=lane)
             for hook in self._settings.hooks:
                 hook.record(moved)
-        if self._batch_bytes is None:
-            self._batch_bytes = sum(row.nbytes for row in made.rows) if made.rows is not None else None
+        if self._batch_bytes is None and len(made.rows):
+            self._batch_bytes = sum(row.nbytes for row in made.rows)
             self._freed.set()
         too_many = self._dooms(made.epoch, len(made.failures))
         self._doomed = self._doomed or too_many or made.error is not None
         return made
+
+    def _gone(self, member: Member) -> None:
+        """Keep what a worker did, and nothing of what it has."""
+        stats, name = self._settings.stats, member.opened.name if member.opened is not None else ""
+        if name in stats:
+            stats[name] = stats[name].at_its_end()
 
     def _open_on(self, actor: Any) -> Any:
         return actor.open.remote(*self._ids, [self._payload])

@@ -10,15 +10,30 @@ from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import Any, Protocol
 
-from ray.exceptions import ActorDiedError, ObjectLostError, RayActorError, RaySystemError, RayTaskError
+from ray.exceptions import (
+    ActorPlacementGroupRemoved,
+    ActorUnavailableError,
+    ActorUnschedulableError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RaySystemError,
+    RayTaskError,
+    RuntimeEnvSetupError,
+)
 
 from asyncbatch import AsyncbatchError, ConfigError
 from asyncbatch.adapters._ray_worker import Opened
 
 __all__ = ["LOST", "Member", "Team", "Workers", "WorkersLost", "cause_of", "describe"]
 
-LOST = (RayActorError, ObjectLostError)
+LOST = (RayActorError, ObjectLostError, NodeDiedError, OutOfMemoryError, ActorUnschedulableError,
+        ActorPlacementGroupRemoved, RuntimeEnvSetupError)  # fmt: skip
 """What Ray raises for a worker that died, or whose node did, with a batch or before one could be fetched from it."""
+
+PASSING = (ActorUnavailableError, ObjectLostError)
+"""Of these, what may be while the worker lives."""
 
 _PAUSE = 1.0  # seconds before a worker is started anew in the place of one that did not come up
 
@@ -28,11 +43,8 @@ _logger = logging.getLogger("asyncbatch")
 class Workers(Protocol):
     """Where worker processes come from: actors of Ray by their place. Its methods may block."""
 
-    def start(self, place: int) -> Any:
-        """Return the actor of a place."""
-
-    def replace(self, place: int) -> Any:
-        """Return a new actor for a place whose actor has died."""
+    def start(self, place: int, dead: Any = None) -> Any:
+        """Return the actor of a place; another one, if it still is the one that is known to be dead."""
 
     def stop(self, place: int) -> None:
         """End the actor of a place."""
@@ -94,6 +106,10 @@ class Team:
         ahead: How many batches a worker is asked for at once.
         grace: For how many seconds no worker may be there.
         on_crash: Called with an error that ends the iteration.
+        on_gone: Called with a worker that works no more.
+        places: Kept up to date: those of workers that are wanted.
+        known: Likewise: places of which a worker was there in this or an earlier iteration, so that what comes up
+            there next is a replacement. What one of these cannot do is no error, as others may.
 
     Attributes:
         members: The workers.
@@ -106,12 +122,18 @@ class Team:
         ahead: int,
         grace: float,
         on_crash: Callable[[BaseException], None],
+        on_gone: Callable[[Member], None],
+        places: set[int],
+        known: set[int],
     ) -> None:
         self._workers = workers
         self._open_on = open_on
         self._ahead = ahead
         self._grace = grace
         self._on_crash = on_crash
+        self._on_gone = on_gone
+        self.places = places
+        self._known = known
         self.members: list[Member] = []
         self._keepers: dict[Member, asyncio.Task[None]] = {}
         self._waiting: list[tuple[int, asyncio.Future[Member]]] = []  # a heap: the batch that is due first goes first
@@ -123,12 +145,15 @@ class Team:
         """Have one more worker."""
         member = Member(place)
         self.members.append(member)
+        self.places.add(place)
         self._keepers[member] = asyncio.create_task(self._keep(member))
         self._changed()
 
     def retire(self, member: Member) -> None:
         """Have one worker less, once it has made what it was asked for."""
         member.retires = True
+        self.places.discard(member.place)
+        self._changed()
         self._end_if_idle(member)
 
     async def acquire(self, place: int) -> Member:
@@ -158,6 +183,7 @@ class Team:
         if life != member.lives or not member.is_up:
             return
         self._why = error
+        self._on_gone(member)
         member.is_up = False
         member.gone.set()
         self._changed()
@@ -189,29 +215,32 @@ class Team:
             member.actor = await self._in_thread(self._workers.start, member.place)
             try:
                 member.opened = await self._open_on(member.actor)
-            except ActorDiedError:
-                member.actor = await self._in_thread(self._workers.replace, member.place)
+            except LOST as error:
+                if isinstance(error, PASSING):
+                    raise
+                member.actor = await self._in_thread(self._workers.start, member.place, member.actor)
                 member.opened = await self._open_on(member.actor)
         except (RayTaskError, RaySystemError) as error:
             cause = cause_of(error)
-            if member.opened is None:  # at the start it is for the user to mend
+            if member.place not in self._known:  # at the start it is for the user to mend
                 raise cause from None
-            _logger.warning("no worker can take the place of %s yet: %s", _name(member), cause)
-            await self._in_thread(self._workers.stop, member.place)  # the next may come up on another node
+            self._why = cause
+            _logger.warning("a worker cannot take the place of one that is gone, and is asked again: %s", cause)
             return False
         except LOST as error:
             self._why = error
             return False
+        self._known.add(member.place)
         member.lives += 1
         member.is_up = True
         self._changed()
         return True
 
-    async def _in_thread(self, call: Callable[[int], Any], place: int) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._blocking, call, place)
+    async def _in_thread(self, call: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._blocking, call, *args)
 
     def _changed(self) -> None:
-        if any(member.is_up for member in self.members):
+        if any(member.is_up and not member.retires for member in self.members):
             if self._alone is not None:
                 self._alone.cancel()
                 self._alone = None
@@ -247,18 +276,20 @@ class Team:
         if member.retires and not member.under_way and (keeper := self._keepers.pop(member, None)) is not None:
             keeper.cancel()
             self.members.remove(member)
+            self._on_gone(member)
             self._blocking.submit(self._workers.stop, member.place)
 
 
 def cause_of(error: RayTaskError | RaySystemError) -> BaseException:
     """Return what was raised in a worker, without Ray's wrapping."""
-    if isinstance(error, RaySystemError):  # as a rule its `loads`
-        what = str(error).partition("\n")[0].removeprefix("System error: ")
-        return ConfigError(
-            f"a worker cannot take in the source, decoder, reader or sampler: {what}; install your code and what it "
-            "imports on every node, or send it along: ray.init(runtime_env={'working_dir': '.'})"
-        )
-    cause = error.cause
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    if isinstance(cause, RaySystemError):  # what was sent could not be taken in
+        cause = cause.client_exc
+        if not isinstance(cause, AsyncbatchError):
+            return ConfigError(
+                f"a worker cannot take in the source, decoder, reader or sampler: {cause}; install your code and what "
+                "it imports on every node, or send it along: ray.init(runtime_env={'working_dir': '.'})"
+            )
     return cause if isinstance(cause, BaseException) else error
 
 

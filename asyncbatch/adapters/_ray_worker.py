@@ -15,7 +15,9 @@ import ray
 from asyncbatch import Loader, LoaderClosed, Source, SourceError, Span, Stats
 from asyncbatch.making import MadeBatch, Maker
 
-__all__ = ["Opened", "Payload", "Reply", "Worker", "clock"]
+_IDLE = 900.0  # seconds without a batch: a validation between two epochs may take minutes
+
+__all__ = ["Opened", "Payload", "Reply", "Roster", "Worker", "clock"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,10 @@ class Worker:
         self._clients: dict[str, _Client] = {}
         self._opening = asyncio.Lock()
 
+    async def name(self) -> str:
+        """Return what it is called."""
+        return _name()
+
     async def open(self, client: str, iteration: int, payload: Sequence[ray.ObjectRef[Payload]]) -> Opened:
         """Begin an iteration of a loader; the one before it ends.
 
@@ -78,6 +84,7 @@ class Worker:
             SourceError: Its samples cannot be read on this node.
         """
         async with self._opening:
+            self._forget_idle()
             if client not in self._clients:
                 opened = _Client(await payload[0])
                 try:
@@ -118,10 +125,48 @@ class Worker:
 
     async def forget(self, client: str) -> None:
         """End all there is for a loader."""
-        found = self._clients.pop(client, None)
+        async with self._opening:
+            found = self._clients.pop(client, None)
         if found is not None:
             found.end()
             await found.loader.aclose()
+
+    def _forget_idle(self) -> None:
+        """Let go of loaders whose process is gone, as far as anybody can tell; one that is there opens it again."""
+        for client, found in list(self._clients.items()):
+            if time.monotonic() - found.used > _IDLE and not found.under_way:
+                found.end()
+                del self._clients[client]
+
+
+class Roster:
+    """An actor that starts the workers of a pool, so that there is one for each place whoever asks, and ends with them.
+
+    Args:
+        options: Of Ray, for each.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._options = dict(options)
+        self._actors: dict[int, Any] = {}
+
+    def actor(self, place: int, dead: Any = None) -> Any:
+        """Return the worker of a place, another one if it is still the one that is known to be dead."""
+        current = self._actors.get(place)
+        if current is None or current == dead:
+            remote: Any = ray.remote(Worker)
+            current = self._actors[place] = remote.options(**self._options).remote()
+        return current
+
+    def stop(self, place: int) -> None:
+        """End the worker of a place."""
+        if (actor := self._actors.pop(place, None)) is not None:
+            ray.kill(actor)
+
+    def forget(self, client: str) -> None:
+        """Have all workers let go of a loader."""
+        for actor in self._actors.values():
+            actor.forget.remote(client)
 
 
 class _Client:
@@ -133,6 +178,8 @@ class _Client:
         self._spans = _Spans()
         self.loader = Loader(payload.source, **payload.options, hooks=[self._spans])
         self.iteration = -1
+        self.used = time.monotonic()
+        self.under_way = 0
         self._maker: Maker | None = None
 
     async def check(self) -> None:
@@ -151,7 +198,12 @@ class _Client:
         if self._maker is None:
             raise LoaderClosed(f"the iteration that batch {number} was for has ended")
         self._spans.wanted = traced
-        made = await self._maker.make(number)
+        self.under_way += 1
+        try:
+            made = await self._maker.make(number)
+        finally:
+            self.under_way -= 1
+            self.used = time.monotonic()
         return Reply(made, replace(self.loader.stats(), errors=()), self._spans.taken())
 
     def end(self) -> None:

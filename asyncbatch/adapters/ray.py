@@ -7,6 +7,7 @@ is the plan's, so any worker can make any batch, and a lost one is made again.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import math
 import os
 import uuid
@@ -17,18 +18,19 @@ from typing import Any
 
 import numpy as np
 
-from asyncbatch import ConfigError, Loader, Source, Stats
+from asyncbatch import ConfigError, Loader, LoaderClosed, Source, Stats
 from asyncbatch.adapters._missing import missing
 from asyncbatch.making import Coming, Dooms, Producer, require_seconds, require_whole, size_in_bytes
 
 try:
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 except ImportError as error:
     raise missing("ray", "pip install 'asyncbatch[ray]'", error) from error
 
 from asyncbatch.adapters._ray_producer import RayProducer, Settings
 from asyncbatch.adapters._ray_team import WorkersLost
-from asyncbatch.adapters._ray_worker import Payload, Worker
+from asyncbatch.adapters._ray_worker import Payload, Roster
 
 __all__ = ["RayLoader", "RayPool", "WorkersLost"]
 
@@ -74,55 +76,51 @@ class RayPool:
             )
         if not ray.is_initialized():
             ray.init()
-        self._options = {
+        options = {
             "num_cpus": self.cpus_per_worker,
             "max_concurrency": _MANY_CALLS,
             "max_restarts": 0,  # another takes its place, on whatever node there is
             "scheduling_strategy": placement,
-            "namespace": ray.get_runtime_context().namespace,
-            "get_if_exists": True,
         }
-        self._name = f"asyncbatch-{uuid.uuid4().hex[:12]}"
-        self._actors: dict[int, Any] = {}
-        self._lives: dict[int, int] = {}  # of each place: names are not used again, since Ray remembers who had them
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        remote: Any = ray.remote(Roster)
+        self._roster = remote.options(num_cpus=0, scheduling_strategy=here).remote(options)
+        self._is_closed = False
         for place in range(self.workers if at_first is None else at_first):
-            self.start(place)  # they take seconds to come up, and are wanted soon
+            self._roster.actor.remote(place)  # they take seconds to come up, and are wanted soon
 
     def __repr__(self) -> str:
         return f"RayPool({self.workers}, cpus_per_worker={self.cpus_per_worker:g})"
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_actors": {}}  # they are found by their names
+    def start(self, place: int, dead: Any = None) -> Any:
+        """Return the actor of a place, which starts where it is not there yet; blocks.
 
-    def start(self, place: int) -> Any:
-        """Return the actor of a place, which starts where it is not there yet; blocks."""
-        if place not in self._actors:
-            remote: Any = ray.remote(Worker)
-            name = f"{self._name}-{place}-{self._lives.setdefault(place, 0)}"
-            self._actors[place] = remote.options(name=name, **self._options).remote()
-        return self._actors[place]
+        Args:
+            place: Its number.
+            dead: An actor of that place that has died: another is started, if nobody else has done so yet.
 
-    def replace(self, place: int) -> Any:
-        """Return another actor for a place whose actor has died; blocks."""
-        self.stop(place)
-        return self.start(place)
+        Raises:
+            LoaderClosed: The pool was closed.
+        """
+        if self._is_closed:
+            raise LoaderClosed("the pool was closed; make a new one: pool = RayPool(…)")
+        return ray.get(self._roster.actor.remote(place, dead))
 
     def stop(self, place: int) -> None:
         """End the actor of a place."""
-        if (actor := self._actors.pop(place, None)) is not None:
-            self._lives[place] += 1
-            if ray.is_initialized():
-                ray.kill(actor)
+        if not self._is_closed and ray.is_initialized():
+            self._roster.stop.remote(place)
 
     def forget(self, client: str) -> None:
         """Have the workers let go of a loader that is closed."""
-        for actor in self._actors.values():
-            actor.forget.remote(client)
+        if not self._is_closed:
+            self._roster.forget.remote(client)
 
     def close(self) -> None:
-        """End all workers that this process has started or used."""
-        for place in list(self._actors):
-            self.stop(place)
+        """End all workers, whoever else uses them."""
+        self._is_closed = True
+        if ray.is_initialized():
+            ray.kill(self._roster)  # whose they are
 
 
 class RayLoader(Loader):
@@ -192,6 +190,8 @@ class RayLoader(Loader):
         self._iterations = count()
         self._payload: Any = None
         self._worker_stats: dict[str, Stats] = {}
+        self._places = set(range(self._least))  # of workers that are wanted
+        self._known: set[int] = set()  # places of which a worker was there once
 
     def stats(self) -> Stats:
         """Return what was delivered here, and what all workers did for it together; see `Stats.with_workers`."""
@@ -224,13 +224,18 @@ class RayLoader(Loader):
             grace=self._grace,
             hooks=self._stages.hooks,
             stats=self._worker_stats,
+            places=self._places,
+            known=self._known,
             waited=lambda: self._counters.wait_seconds,
         )
         return RayProducer(settings, self._client, next(self._iterations), self._payload, coming, dooms, len(self))
 
     def _sent(self) -> Any:
+        source: Any = self.source
+        if getattr(source, "reopen", None) is not None:  # a manifest need not be on every node, nor stay as it is
+            source = dataclasses.replace(source, reopen=None)
         try:
-            return ray.put(Payload(self.source, self._options, str(Path.cwd())))
+            return ray.put(Payload(source, self._options, str(Path.cwd())))
         except TypeError as error:
             raise ConfigError(
                 f"the source, decoder, reader or sampler cannot be sent to the workers: {error}; give objects that can "

@@ -57,8 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
                 came.append(_digest(batch))
                 bar.update()
                 if len(came) == victim:
-                    killed = next(iter(before))
-                    ray.kill(loader.pool.start(0))
+                    worker = loader.pool.start(0)
+                    killed = ray.get(worker.name.remote())
+                    ray.kill(worker)
         made = {name: stats.batches - before.get(name, 0) for name, stats in loader.worker_stats().items()}
     print("   the batches were made by")
     for name, count in made.items():
