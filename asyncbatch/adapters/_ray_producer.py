@@ -11,8 +11,9 @@ from typing import Any, Self
 from ray.exceptions import RaySystemError, RayTaskError
 
 from asyncbatch import Hook, LoaderClosed, Stats
+from asyncbatch.adapters._ray_errors import LOST, PASSING, WorkersLost, cause_of, describe
 from asyncbatch.adapters._ray_scaling import Scaling
-from asyncbatch.adapters._ray_team import LOST, PASSING, Member, Team, Workers, WorkersLost, cause_of, describe
+from asyncbatch.adapters._ray_team import Member, Team, Workers
 from asyncbatch.adapters._ray_worker import Reply, clock
 from asyncbatch.making import Coming, Dooms, MadeBatch
 

@@ -10,30 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import Any, Protocol
 
-from ray.exceptions import (
-    ActorPlacementGroupRemoved,
-    ActorUnavailableError,
-    ActorUnschedulableError,
-    NodeDiedError,
-    ObjectLostError,
-    OutOfMemoryError,
-    RayActorError,
-    RaySystemError,
-    RayTaskError,
-    RuntimeEnvSetupError,
-)
+from ray.exceptions import RaySystemError, RayTaskError
 
-from asyncbatch import AsyncbatchError, ConfigError
+from asyncbatch.adapters._ray_errors import LOST, PASSING, WorkersLost, cause_of, describe
 from asyncbatch.adapters._ray_worker import Opened
 
-__all__ = ["LOST", "Member", "Team", "Workers", "WorkersLost", "cause_of", "describe"]
-
-LOST = (RayActorError, ObjectLostError, NodeDiedError, OutOfMemoryError, ActorUnschedulableError,
-        ActorPlacementGroupRemoved, RuntimeEnvSetupError)  # fmt: skip
-"""What Ray raises for a worker that died, or whose node did, with a batch or before one could be fetched from it."""
-
-PASSING = (ActorUnavailableError, ObjectLostError)
-"""Of these, what may be while the worker lives."""
+__all__ = ["Member", "Team", "Workers"]
 
 _PAUSE = 1.0  # seconds before a worker is started anew in the place of one that did not come up
 
@@ -48,10 +30,6 @@ class Workers(Protocol):
 
     def stop(self, place: int) -> None:
         """End the actor of a place."""
-
-
-class WorkersLost(AsyncbatchError):
-    """No worker was there for longer than `grace`, or a batch cost the life of every worker that tried to make it."""
 
 
 class Member:
@@ -278,24 +256,6 @@ class Team:
             self.members.remove(member)
             self._on_gone(member)
             self._blocking.submit(self._workers.stop, member.place)
-
-
-def cause_of(error: RayTaskError | RaySystemError) -> BaseException:
-    """Return what was raised in a worker, without Ray's wrapping."""
-    cause = error.cause if isinstance(error, RayTaskError) else error
-    if isinstance(cause, RaySystemError):  # what was sent could not be taken in
-        cause = cause.client_exc
-        if not isinstance(cause, AsyncbatchError):
-            return ConfigError(
-                f"a worker cannot take in the source, decoder, reader or sampler: {cause}; install your code and what "
-                "it imports on every node, or send it along: ray.init(runtime_env={'working_dir': '.'})"
-            )
-    return cause if isinstance(cause, BaseException) else error
-
-
-def describe(error: BaseException) -> str:
-    """Return the first line of what Ray says, which is followed by what it knows of the process."""
-    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
 
 
 def _name(member: Member) -> str:

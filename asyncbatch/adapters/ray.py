@@ -28,8 +28,8 @@ try:
 except ImportError as error:
     raise missing("ray", "pip install 'asyncbatch[ray]'", error) from error
 
+from asyncbatch.adapters._ray_errors import WorkersLost
 from asyncbatch.adapters._ray_producer import RayProducer, Settings
-from asyncbatch.adapters._ray_team import WorkersLost
 from asyncbatch.adapters._ray_worker import Payload, Roster
 
 __all__ = ["RayLoader", "RayPool", "WorkersLost"]
