@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
@@ -14,6 +13,7 @@ from asyncbatch._chunked import ChunkedSource
 from asyncbatch._errors import ConfigError
 from asyncbatch._keeping import RowCache
 from asyncbatch._machine import usable_cores, usable_memory
+from asyncbatch._stages import Stages
 from asyncbatch._types import Array, Decoder, Hook, Reader, ReaderFactory, Source
 from asyncbatch.decoders import ImageDecoder, as_decoder
 from asyncbatch.readers import Cache, FileReader, ObjectReader
@@ -131,18 +131,16 @@ def choose_hooks(hooks: object) -> tuple[Hook, ...]:
     raise ConfigError(f"hooks must be a list of objects with `def record(self, span)`, got {hooks!r}; write {one}")
 
 
-def check_batch_fits(decoder: Decoder | None, batch_size: int) -> None:
+def check_batch_fits(stages: Stages) -> None:
     """Refuse batches that no memory that this process may use could hold, before anything is read for them.
 
     Raises:
         ConfigError: One batch alone is larger than the memory.
     """
-    shape, dtype = cast("Any", getattr(decoder, "row_shape", None)), getattr(decoder, "row_dtype", None)
-    if shape is None or dtype is None:  # rows of unknown size
-        return
-    size, memory = batch_size * math.prod(shape) * np.dtype(dtype).itemsize, usable_memory()
-    if size > memory:
-        rows = f"{batch_size:,} rows of shape {shape} {np.dtype(dtype)}"
+    size, memory = stages.batch_bytes, usable_memory()
+    if size is not None and size > memory:
+        decoder: Any = stages.decoder
+        rows = f"{stages.plan.batch_size:,} rows of shape {decoder.row_shape} {np.dtype(decoder.row_dtype)}"
         raise ConfigError(
             f"a batch of {rows} takes {size / 1e9:,.1f} GB, and this process may use {memory / 1e9:,.1f} GB of memory; "
             "write a smaller batch_size, batch_size=32, or a smaller image_size"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import copy
 import traceback
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -98,9 +98,9 @@ def _portable(cause: BaseException | None) -> BaseException | None:
     if cause is None:
         return None
     trace = "".join(traceback.format_exception(cause)) if cause.__traceback__ is not None else ""
+    portable: BaseException
     try:
-        pickle.loads(pickle.dumps(cause))  # noqa: S301 - our own bytes: many exceptions fail in `loads` alone
-        portable = cause
+        portable = copy.deepcopy(cause)  # takes it apart and rebuilds it, as the journey will: many fail in the latter
     except Exception:  # noqa: BLE001 - whatever a user's exception raises there
         portable = RuntimeError(f"{type(cause).__name__}: {cause}")
     if trace:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from asyncbatch._keeping import RowCache
 from asyncbatch._types import Array, Decoder, Hook, Indices, Reader, ReaderFactory, Source
@@ -61,6 +64,17 @@ class Stages:
                 hook.close()
         if self.keep is not None:
             self.keep.close()
+
+    @property
+    def batch_bytes(self) -> int | None:
+        """What a full batch takes; None where only the data tells."""
+        # A user's decoder need not have these.
+        shape: Any
+        dtype: Any
+        shape, dtype = getattr(self.decoder, "row_shape", None), getattr(self.decoder, "row_dtype", None)
+        if shape is None or dtype is None:
+            return None
+        return int(self.plan.batch_size * math.prod(shape) * np.dtype(dtype).itemsize)
 
     @property
     def batch(self) -> str:

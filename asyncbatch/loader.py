@@ -140,7 +140,7 @@ class Loader:
             on_error=require_on_error(on_error),
             hooks=self._hooks,
         )
-        choices.check_batch_fits(self.decoder, batch_size)
+        choices.check_batch_fits(self._stages)
         self._counters = Counters(threads, self._stages.read_ahead)
         self._place = Place(self._stages.plan.steps)
         self._closed = False

@@ -138,7 +138,7 @@ class Stats:
     def with_workers(self, workers: Iterable[Stats]) -> Stats:
         """Return these, of what was delivered, with what workers did for it elsewhere: sums, as of one loader.
 
-        `group` and `direct` are as among the workers, and `slowest_reads` the slowest of all of them.
+        `group` is the largest among the workers, and `slowest_reads` are the slowest of all of them.
         """
         workers = [*workers]
         latency: Counter[float] = Counter()

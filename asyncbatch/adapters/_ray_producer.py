@@ -89,7 +89,6 @@ class RayProducer:
         self._doomed = False
         self._stopped = False
         self._crash: BaseException | None = None
-        self._team: Team | None = None
         self._scaling: Scaling | None = None
 
     def __enter__(self) -> Self:
@@ -122,7 +121,7 @@ class RayProducer:
         if self._stopped:
             return
         settings = self._settings
-        team = self._team = Team(
+        team = Team(
             settings.workers, self._open_on, settings.ahead, settings.grace, self._fail, self._gone,
             settings.places, settings.known,
         )  # fmt: skip

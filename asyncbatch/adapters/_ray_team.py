@@ -160,6 +160,7 @@ class Team:
         """Hear that a worker did not answer in one of its lives; if it has another already, it is not lost again."""
         if life != member.lives or not member.is_up:
             return
+        _logger.warning("%s is gone: %s; its batches are made by others", _name(member), describe(error))
         self._why = error
         self._on_gone(member)
         member.is_up = False
@@ -180,8 +181,6 @@ class Team:
             while True:
                 if await self._came_up(member):
                     await member.gone.wait()
-                    why = describe(self._why) if self._why is not None else "?"
-                    _logger.warning("%s is gone: %s; its batches are made by others", _name(member), why)
                 else:
                     await asyncio.sleep(_PAUSE)
         except Exception as error:  # noqa: BLE001 - ends the iteration, in words or as a mistake of ours

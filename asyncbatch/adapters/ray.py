@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import math
 import os
 import uuid
 from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from asyncbatch import ConfigError, Loader, LoaderClosed, Source, Stats
 from asyncbatch.adapters._missing import missing
@@ -69,6 +66,7 @@ class RayPool:
         self.workers = require_whole("workers", workers, least=1, example=4)
         require_seconds("cpus_per_worker", cpus_per_worker, example=1)
         self.cpus_per_worker = float(cpus_per_worker)
+        at_first = self.workers if at_first is None else require_whole("at_first", at_first, least=0, example=1)
         if placement is None or (isinstance(placement, str) and placement not in ("SPREAD", "DEFAULT")):
             raise ConfigError(
                 f'placement must be "SPREAD", "DEFAULT" or a scheduling strategy of Ray, got {placement!r}; write '
@@ -86,7 +84,7 @@ class RayPool:
         remote: Any = ray.remote(Roster)
         self._roster = remote.options(num_cpus=0, scheduling_strategy=here).remote(options)
         self._is_closed = False
-        for place in range(self.workers if at_first is None else at_first):
+        for place in range(min(at_first, self.workers)):
             self._roster.actor.remote(place)  # they take seconds to come up, and are wanted soon
 
     def __repr__(self) -> str:
@@ -213,20 +211,21 @@ class RayLoader(Loader):
     def _producer(self, coming: Coming, dooms: Dooms, loop: asyncio.AbstractEventLoop) -> Producer:
         if self._payload is None:
             self._payload = self._sent()
+        counters = self._counters  # the iteration is not to keep this loader alive
         settings = Settings(
             workers=self.pool,
             least=self._least,
             most=self._most,
             ahead=self._ahead,
             in_flight=self._in_flight,
-            batch_bytes=self._batch_bytes(),
+            batch_bytes=self._stages.batch_bytes,
             in_order=self._stages.in_order,
             grace=self._grace,
             hooks=self._stages.hooks,
             stats=self._worker_stats,
             places=self._places,
             known=self._known,
-            waited=lambda: self._counters.wait_seconds,
+            waited=lambda: counters.wait_seconds,
         )
         return RayProducer(settings, self._client, next(self._iterations), self._payload, coming, dooms, len(self))
 
@@ -241,14 +240,6 @@ class RayLoader(Loader):
                 f"the source, decoder, reader or sampler cannot be sent to the workers: {error}; give objects that can "
                 "be pickled, which open files, locks and connections when they are first used"
             ) from error
-
-    def _batch_bytes(self) -> int | None:
-        shape: Any
-        dtype: Any
-        shape, dtype = getattr(self.decoder, "row_shape", None), getattr(self.decoder, "row_dtype", None)
-        if shape is None or dtype is None:
-            return None
-        return int(self._stages.plan.batch_size * math.prod(shape) * np.dtype(dtype).itemsize)
 
 
 def _range(workers: object) -> tuple[int, int]:

@@ -40,9 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     print(f"2. Starting Ray on this machine, and {WORKERS} worker processes, which takes some seconds")
     with _local(ray), RayLoader(folder.train, workers=WORKERS, seed=arguments.seed, **SETTINGS) as loader:
-        for _ in loader:  # until both have made batches: they come up one after the other
-            pass
-        while len(loader.worker_stats()) < WORKERS:
+        while len(loader.worker_stats()) < WORKERS:  # they come up one after the other
             for _ in loader:
                 pass
         print(f"   there they are: {', '.join(loader.worker_stats())}")
