@@ -347,7 +347,9 @@ def test_a_trace_has_the_work_of_all_workers_by_one_clock(cluster, folder, tmp_p
     spans = [event for event in events if event["ph"] == "X"]
     assert {event["cat"] for event in spans} == {"read", "decode", "wait", "compute"}
     assert len([event for event in spans if event["cat"] == "decode"]) == PICTURES
-    assert len({event["tid"] // 100 for event in spans if event["cat"] == "decode"}) == 2
+    reading, decoding = ({event["tid"] for event in spans if event["cat"] == stage} for stage in ("read", "decode"))
+    assert decoding == {0, 1}  # a thread of each worker
+    assert reading == {*range(len(reading))}  # as many rows of a picture as there are lanes, and none empty
     delivered = {}
     for event in spans:
         if event["cat"] == "wait":

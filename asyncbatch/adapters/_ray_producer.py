@@ -21,8 +21,6 @@ __all__ = ["RayProducer", "Settings"]
 
 _MOST_DEATHS = 5  # of workers that were making a batch: more are no chance, and it would end all of them
 
-_LANES = 100  # of a trace, for each worker
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -39,6 +37,7 @@ class Settings:
         grace: For how many seconds no worker may be there.
         hooks: Told about every span.
         stats: By worker, what each did so far; kept up to date here.
+        lanes: By stage, worker and the lane that it has there: the lane in which a span is told here, likewise.
         places: Those of workers that are wanted now, likewise.
         known: Those of which a worker was there once, likewise.
         waited: Returns for how many seconds the caller has waited so far.
@@ -54,6 +53,7 @@ class Settings:
     grace: float
     hooks: Sequence[Hook]
     stats: dict[str, Stats]
+    lanes: dict[str, dict[tuple[int, int], int]]
     places: set[int]
     known: set[int]
     waited: Callable[[], float]
@@ -229,7 +229,8 @@ class RayProducer:
         made = reply.made.later(behind)
         self._settings.stats[member.opened.name] = reply.stats
         for span in reply.spans:
-            lane = span.lane + _LANES * member.place
+            lanes = self._settings.lanes.setdefault(span.stage, {})
+            lane = lanes.setdefault((member.place, span.lane), len(lanes))  # without gaps: a picture has a row for each
             moved = replace(span, start=span.start + behind, stop=span.stop + behind, lane=lane)
             for hook in self._settings.hooks:
                 hook.record(moved)

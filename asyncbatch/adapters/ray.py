@@ -188,6 +188,7 @@ class RayLoader(Loader):
         self._iterations = count()
         self._payload: Any = None
         self._worker_stats: dict[str, Stats] = {}
+        self._lanes: dict[str, dict[tuple[int, int], int]] = {}
         self._places = set(range(self._least))  # of workers that are wanted
         self._known: set[int] = set()  # places of which a worker was there once
 
@@ -223,6 +224,7 @@ class RayLoader(Loader):
             grace=self._grace,
             hooks=self._stages.hooks,
             stats=self._worker_stats,
+            lanes=self._lanes,
             places=self._places,
             known=self._known,
             waited=lambda: counters.wait_seconds,
