@@ -54,7 +54,7 @@ class Engine(Generic[T]):
         runner = asyncio.Runner(loop_factory=new_event_loop)
         self._loop = loop = runner.get_loop()
         self._producer = producer = produce(loop)
-        self._handoff: Handoff[T] = Handoff(on_taken=lambda _: _call(loop, producer.credit))
+        self._handoff: Handoff[T] = Handoff(on_taken=lambda _: producer.credit())
         self._thread = threading.Thread(
             target=_run, args=(runner, producer, deliver, self._handoff), name="asyncbatch-engine", daemon=True
         )

@@ -120,8 +120,8 @@ raise for them, so that nothing more need be made."""
 class Producer(Protocol):
     """Makes the batches of one iteration: the pipeline of this process, or what has them made elsewhere.
 
-    Its methods are called on the event loop of the iteration's thread; as a context manager it is entered and left in
-    that thread, outside of the loop, where it may block.
+    Its methods are called on the event loop of the iteration's thread, but for `credit`; as a context manager it is
+    entered and left in that thread, outside of the loop, where it may block.
     """
 
     def batches(self) -> AsyncGenerator[MadeBatch, None]:
@@ -129,7 +129,7 @@ class Producer(Protocol):
         ...
 
     def credit(self) -> None:
-        """Hear that a batch was taken, or dropped as void: there may be another."""
+        """Hear that a batch was taken, or dropped as void: there may be another. Called from any thread."""
 
     def stop(self) -> None:
         """End the iteration early: `batches` then ends as it does after the last batch."""

@@ -22,6 +22,7 @@ from typing import Any, Self
 
 from asyncbatch._assembly import Assembly, OnFailure
 from asyncbatch._counters import Counters
+from asyncbatch._credits import Credits
 from asyncbatch._decode_pool import start_threads
 from asyncbatch._decoding import Decoding, Done
 from asyncbatch._errors import ReadError
@@ -78,7 +79,7 @@ class Pipeline:
         self._memory = BatchMemory(spare=stages.prefetch)
         self._reads: Reads | None = None
         self._decoder = stages.decoder
-        self._credits = asyncio.Semaphore(stages.prefetch)
+        self._credits = Credits(stages.prefetch, loop, self._has_little_to_do)
         # Reading bounds how many planned batches wait to be opened; without it only this queue does.
         self._planned: asyncio.Queue[Assembly | None] = asyncio.Queue(0 if stages.reader else stages.prefetch)
         on_error = stages.on_error
@@ -113,8 +114,8 @@ class Pipeline:
         self._threads.close()
 
     def credit(self) -> None:
-        """A batch was taken, or dropped as void: another may be opened."""
-        self._credits.release()
+        """A batch was taken, or dropped as void: another may be opened. From any thread."""
+        self._credits.give()
 
     def stop(self) -> None:
         """End the iteration early. `batches` then ends as it does after the last batch, and its cleaning up is whole.
@@ -221,7 +222,7 @@ class Pipeline:
 
     async def _open_batches(self) -> None:
         while (assembly := await self._planned.get()) is not None:
-            await self._credits.acquire()
+            await self._credits.take()
             if assembly.is_void and assembly.planned.error is None:  # it will not be delivered, and needs no memory
                 continue
             held = assembly.open()
@@ -235,6 +236,11 @@ class Pipeline:
             if self._reads is not None:
                 self._reads.opened(assembly)
             self._mailbox.open()  # what came for this batch is urgent now
+
+    def _has_little_to_do(self) -> bool:
+        """Whether no more is left to be decoded than each thread may be at: another batch should be open soon."""
+        runs = 0 if self._reads is None else self._reads.runs_under_way
+        return self._decoding.jobs + runs <= self._stages.decode_threads
 
     def _is_starving(self) -> bool:
         """Whether bytes are needed: batches wait for rows, and decode threads have or will soon have nothing to do."""
@@ -255,6 +261,7 @@ class Pipeline:
             self._reads.window.release(sizes)
         if complete_batch is not None:
             self._completed(complete_batch)
+        self._credits.look()
 
     # -- leaving ------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from asyncio import CancelledError
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from time import sleep
+from time import perf_counter, sleep
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ from asyncbatch.sampling import Plan
 from asyncbatch.sources._files import FileSource
 
 __all__ = ["PlannedBatch", "Planning", "StandIn", "plan_stand_in", "stack_fetched", "stack_labels_with"]
+
+_AT_A_TIME = 1e-3  # seconds of planning, some 15 batches of files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,13 +79,16 @@ class Planning:
     def next(self, numbers: Sequence[int]) -> list[PlannedBatch]:
         """Return batches by their numbers through all epochs; none after the end."""
         planned: list[PlannedBatch] = []
+        since = perf_counter()
         for number in () if self._is_over else numbers:
             planned.append(_plan_batch(self._source, self._plan, self._place, *divmod(number, self._plan.steps)))
             self._place += 1
             self._is_over = self._to_error and planned[-1].error is not None
             if self._is_over:
                 break
-            sleep(0)  # lets go of the interpreter: others would wait 5 ms for it, several batches' time
+            if perf_counter() - since > _AT_A_TIME:
+                sleep(0)  # lets go of the interpreter: others would wait 5 ms for it, several batches' time
+                since = perf_counter()
         return planned
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import heapq
-import math
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,7 +13,8 @@ from asyncbatch._types import Sample
 __all__ = ["ReadLatency", "ReadTimes", "SlowRead"]
 
 _AN_OCTAVE = 4  # buckets from a time to its double: a quantile is known to 19 %, whatever the times are
-_SHORTEST = 1e-6  # seconds; what took less counts as this
+_SHORTEST, _LONGEST = -20, 17  # powers of two, in seconds: 1 µs and a day and a half; what is beyond counts as these
+_BOUNDS = tuple(2 ** (step / _AN_OCTAVE) for step in range(_AN_OCTAVE * _SHORTEST, _AN_OCTAVE * _LONGEST + 1))
 _SLOWEST = 10  # reads that are kept by name
 
 
@@ -65,15 +66,14 @@ class ReadTimes:
     """Counts reads; belongs to the event loop, but for the snapshots."""
 
     def __init__(self) -> None:
-        self._counts: dict[int, int] = {}
+        self._counts = [0] * (len(_BOUNDS) + 1)
         self._slowest: list[SlowRead] = []  # a heap
 
     def add(self, times: Sequence[float], samples: Sequence[Sample]) -> None:
         """Take note of how many seconds the reads of some samples took; one at least."""
         counts = self._counts
         for seconds in times:
-            bucket = math.ceil(_AN_OCTAVE * math.log2(max(seconds, _SHORTEST)))
-            counts[bucket] = counts.get(bucket, 0) + 1
+            counts[bisect_left(_BOUNDS, seconds)] += 1
         if len(self._slowest) < _SLOWEST or max(times) > self._slowest[0].seconds:
             for read in map(SlowRead, times, (sample.key for sample in samples)):
                 if len(self._slowest) < _SLOWEST:
@@ -83,12 +83,10 @@ class ReadTimes:
 
     def latency(self) -> ReadLatency:
         """Return the counts so far."""
-        return _as_latency(self._counts.copy())  # in one step: the loop counts on meanwhile
+        counts = self._counts.copy()  # in one step: the loop counts on meanwhile
+        counts[-2] += counts.pop()
+        return ReadLatency(tuple((bound, count) for bound, count in zip(_BOUNDS, counts, strict=True) if count))
 
     def slowest(self) -> tuple[SlowRead, ...]:
         """Return the slowest reads so far, the slowest first."""
         return tuple(sorted(self._slowest.copy(), reverse=True))
-
-
-def _as_latency(counts: Mapping[int, int]) -> ReadLatency:
-    return ReadLatency(tuple((2 ** (bucket / _AN_OCTAVE), count) for bucket, count in sorted(counts.items())))

@@ -112,6 +112,11 @@ class Reads:
         """What the cache of rows had; None without one."""
         return None if self._restoring is None else self._restoring.counters
 
+    @property
+    def runs_under_way(self) -> int:
+        """How many threads are to read and decode samples in one go, or do so."""
+        return 0 if self._runs is None else self._runs.under_way
+
     async def ask_for_all(self, assembly: Assembly) -> None:
         """Have all samples of a batch read, in whichever way is the fastest; returns when that was asked for."""
         samples = assembly.planned.samples

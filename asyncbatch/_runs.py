@@ -8,21 +8,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
-from mmap import mmap
 from typing import Any
 
 from asyncbatch._assembly import Assembly
 from asyncbatch._counters import Counters
 from asyncbatch._stages import Stages
 from asyncbatch._window import ReadAheadWindow
-from asyncbatch.readers._run import Left, Run
+from asyncbatch.readers._run import Left, Run, Use
 from asyncbatch.readers.files import OpenFileReader
 
 __all__ = ["Runs"]
-
-Use = Callable[[Assembly, int, bytes | mmap, float, float, int], None]
-"""Decodes a sample: batch, slot, bytes, when reading began and ended, lane."""
 
 
 class Runs:
@@ -35,6 +30,9 @@ class Runs:
         window: Where large files get room.
         use: Decodes a sample, in the thread that read it.
         on_left: Called with a batch, a slot and what is known of its sample, if it has to be read otherwise.
+
+    Attributes:
+        under_way: How many runs have begun, or wait for a thread.
     """
 
     def __init__(
@@ -52,6 +50,7 @@ class Runs:
         self._window = window
         self._use = use
         self._on_left = on_left
+        self.under_way = 0
         self._taken: set[Assembly] = set()
         self._most = stages.prefetch
         self._fewer = asyncio.Event()
@@ -84,23 +83,24 @@ class Runs:
         threads = self._threads.count
         size = -(-len(samples) // threads)
         for start in range(0, len(samples), size):
+            self.under_way += 1
             self._reader.run(
                 samples[start : start + size],
-                partial(_use_at, self._use, assembly, start),
+                self._use,
                 threads=threads,
                 borrow=self._window.borrow,
                 give_back=self._give_back,
                 on_left=self._left,
-                batch=(assembly, start),
                 on_done=self._done,
+                batch=assembly,
+                first=start,
             )
 
     def _done(self, run: Run) -> None:
         if run.used:
-            assembly, start = run.batch
-            samples = assembly.planned.samples
+            samples = run.batch.planned.samples
             self._counters.read(
-                [run.times[place] for place in run.used], [samples[start + place] for place in run.used], run.size
+                [run.times[place] for place in run.used], [samples[run.first + place] for place in run.used], run.size
             )
         self._counters.direct += len(run.used)
         self._counters.decode_seconds += run.use_seconds
@@ -116,11 +116,6 @@ class Runs:
             self._loop.call_soon_threadsafe(self._window.look)
 
     def _left(self, run: Run, left: list[Left]) -> None:
-        assembly, start = run.batch
+        self.under_way -= 1
         for place, what in left:
-            self._on_left(assembly, start + place, what)
-
-
-def _use_at(use: Use, assembly: Assembly, start: int, place: int, data: Any, *told: Any) -> None:
-    use(assembly, start + place, data, *told)
-    del assembly, data  # see `Assembly.fail`
+            self._on_left(run.batch, run.first + place, what)

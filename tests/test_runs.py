@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import math
 import os
 import random
 import threading
@@ -15,9 +16,10 @@ import pytest
 from conftest import Footprint
 
 import asyncbatch as ab
+from asyncbatch._mailbox import Mailbox
 from asyncbatch._useful_threads import UsefulThreads
 from asyncbatch._window import ReadAheadWindow
-from asyncbatch.readers import _gate, _run, _whole
+from asyncbatch.readers import _direct, _gate, _run, _whole
 from asyncbatch.readers._gate import Gate
 from asyncbatch.readers._run import Run
 
@@ -218,6 +220,43 @@ def test_a_read_that_hangs_is_given_up(files, monkeypatch, request, gate, index)
     assert (stats.timeouts, stats.lost_threads) == (1, 1)
     release.set()
     before.assert_same_soon(5.0)
+
+
+@pytest.mark.parametrize(("short", "together"), [(math.inf, True), (0.0, False)])
+def test_the_loop_hears_of_short_runs_together(files, at_once, monkeypatch, short, together):
+    """It is woken up for each run that is long, and less than half as often where all are short."""
+    monkeypatch.setattr(_direct, "_SHORT", short)
+    loud = []
+    post = Mailbox.post
+
+    def counted(mailbox, deliver, item, **how):
+        if isinstance(item, Run):
+            loud.append(not how.get("with_next"))
+        post(mailbox, deliver, item, **how)
+
+    monkeypatch.setattr(Mailbox, "post", counted)
+    with loader(files, decode_threads=1, prefetch=8) as batches:
+        numbers, _ = take_all(batches.epochs(3))
+    assert numbers == [*range(COUNT)] * 3
+    assert len(loud) == 3 * -(-COUNT // BATCH)
+    assert sum(loud) < len(loud) / 2 if together else all(loud)
+
+
+def test_what_is_complete_leaves_though_the_next_hangs(files, at_once, monkeypatch):
+    """The loop has not heard yet of a short run when the next one hangs: it hears of both before anything is lost."""
+    monkeypatch.setattr(_direct, "_SHORT", math.inf)
+    release = threading.Event()
+
+    def hang(whole_open):
+        release.wait()
+        return whole_open()
+
+    monkeypatch.setattr(os, "open", other_than(path_of(files, BATCH), hang))
+    with loader(files, reader={"timeout": 4}, decode_threads=1) as batches:
+        reading = iter(batches)
+        assert next(reading).indices.tolist() == [*range(BATCH)]  # while the other hangs: nobody else releases it
+        release.set()
+        assert sum(len(batch.indices) for batch in reading) == COUNT - BATCH
 
 
 def test_a_decoder_that_takes_long_is_no_hang(files, at_once, monkeypatch):

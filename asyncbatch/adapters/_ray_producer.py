@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Self
@@ -70,10 +71,19 @@ class RayProducer:
         coming: Returns the numbers of the next batches.
         dooms: Whether the failures of a batch end the epoch.
         steps: Batches an epoch.
+        loop: The event loop of the iteration.
     """
 
     def __init__(
-        self, settings: Settings, client: str, iteration: int, payload: Any, coming: Coming, dooms: Dooms, steps: int
+        self,
+        settings: Settings,
+        client: str,
+        iteration: int,
+        payload: Any,
+        coming: Coming,
+        dooms: Dooms,
+        steps: int,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._settings = settings
         self._ids = client, iteration
@@ -81,6 +91,7 @@ class RayProducer:
         self._coming = coming
         self._dooms = dooms
         self._steps = steps
+        self._loop = loop
         self._batch_bytes = settings.batch_bytes
         self._under_way = 0  # batches that were asked for and not taken
         self._freed = asyncio.Event()
@@ -98,7 +109,11 @@ class RayProducer:
         pass
 
     def credit(self) -> None:
-        """A batch was taken, or dropped as void: another may be asked for."""
+        """A batch was taken, or dropped as void: another may be asked for. From any thread."""
+        with suppress(RuntimeError):  # the loop is closed: the iteration is over
+            self._loop.call_soon_threadsafe(self._taken)
+
+    def _taken(self) -> None:
         self._under_way -= 1
         self._freed.set()
         if self._scaling is not None:

@@ -229,7 +229,8 @@ class RayLoader(Loader):
             known=self._known,
             waited=lambda: counters.wait_seconds,
         )
-        return RayProducer(settings, self._client, next(self._iterations), self._payload, coming, dooms, len(self))
+        iteration = next(self._iterations)
+        return RayProducer(settings, self._client, iteration, self._payload, coming, dooms, len(self), loop)
 
     def _sent(self) -> Any:
         source: Any = self.source

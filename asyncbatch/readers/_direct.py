@@ -20,6 +20,11 @@ from asyncbatch.readers._run import Run
 
 __all__ = ["DirectQueue"]
 
+# Seconds of a run that the loop need not hear of at once if another waits for this thread, and will be heard of soon;
+# if that one hangs, `Watch` has the loop hear of both. With batches of tiny pictures, waking the loop and the caller up
+# for each costs more than a quarter of all, as everybody then waits for the interpreter.
+_SHORT = 0.003
+
 
 class DirectQueue:
     """Runs that wait for a thread, and those under way.
@@ -133,7 +138,11 @@ class DirectQueue:
             with self._lock:
                 if self._flying.pop(run, run) is run:
                     return  # given up, and this thread with it
-            self._mailbox.post(self._landed, run)
+            self._mailbox.post(self._landed, run, with_next=run.seconds < _SHORT and self._goes_on())
+
+    def _goes_on(self) -> bool:
+        with self._lock:
+            return bool(self._waiting) and self._stints <= self.limit
 
     def _next(self, lane: int) -> Run | None:
         with self._lock:

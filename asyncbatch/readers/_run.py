@@ -17,8 +17,8 @@ _SLOW = 0.02  # seconds of one read after which a run ends: four times what wait
 
 _SMALL = 2**20  # bytes of a file that need no budget: there are a few threads, and each has one file at a time
 
-Use = Callable[[int, bytes | mmap, float, float, int], None]
-"""Takes a sample's place in its run, its bytes, when reading began and ended, and the lane."""
+Use = Callable[[Any, int, bytes | mmap, float, float, int], None]
+"""Takes the batch, a sample's slot in it, its bytes, when reading began and ended, and the lane."""
 
 Left = tuple[int, Outcome | BaseException | None]
 """A sample's place in its run, and what came of reading it; None where it was not read."""
@@ -29,13 +29,14 @@ class Run(Hop):
 
     Args:
         samples: What to read.
-        use: Called in the thread with a sample's place, its bytes, when reading began and ended, and the lane.
+        use: Called in the thread with each sample.
         is_well: Tells of a file that was read whether it is what it was before, or raises.
         borrow: Asked for room for a large file.
         give_back: Gives it back.
-        on_left: Called on the event loop with what was not used up.
+        on_left: Called on the event loop, once, with what was not used up.
         on_done: Called on it when the run has ended by itself, before that.
-        batch: Whatever the caller wants to know the run by.
+        batch: What they are of.
+        first: The slot of the first of them.
         threads: How many carry out runs like this one at once.
 
     Attributes:
@@ -54,8 +55,8 @@ class Run(Hop):
     """
 
     __slots__ = (
-        "batch", "borrow", "borrowed", "count", "cpu_seconds", "give_back", "is_well", "lane", "on_done", "on_left",
-        "place", "seconds", "size", "threads", "troubles", "use", "use_seconds", "used",
+        "batch", "borrow", "borrowed", "count", "cpu_seconds", "first", "give_back", "is_well", "lane", "on_done",
+        "on_left", "place", "seconds", "size", "threads", "troubles", "use", "use_seconds", "used",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +70,7 @@ class Run(Hop):
         on_left: Callable[[Run, list[Left]], None],
         on_done: Callable[[Run], None],
         batch: Any,
+        first: int,
         threads: int,
         max_size: int,
         devices: Mapping[int, str],
@@ -81,6 +83,7 @@ class Run(Hop):
         self.on_left = on_left
         self.on_done = on_done
         self.batch = batch
+        self.first = first
         self.threads = threads
         self.lane = 0
         self.place = -1
@@ -118,11 +121,14 @@ class Run(Hop):
             with lock:
                 goes_on = not self.given_up
                 self.moved = None
-            if goes_on:
-                self.count += 1
-                self.times.append(stop - start)
-                self._take(place, sample, outcome, start, stop)
-            del outcome
+                use, batch = self.use, self.batch  # of a sample that is ours from now on, whatever becomes of others
+                if goes_on:
+                    self.count += 1
+                    self.times.append(stop - start)
+                data = self._approved(place, sample, outcome) if goes_on else None
+            if data is not None:
+                use(batch, self.first + place, data, start, stop, self.lane)
+            del outcome, data, use, batch  # see `Assembly.fail`
             if self.borrowed:
                 self.give_back(self.borrowed)
                 self.borrowed = 0
@@ -140,23 +146,22 @@ class Run(Hop):
 
     def leave(self, left: list[Left]) -> None:
         """Pass on what was not used up, and let go of the batch: frames that an error refers to may keep this run."""
-        if left:
-            self.on_left(self, left)
+        self.on_left(self, left)
         self.batch, self.parts, self.troubles = None, (), []
         self.use = self.on_left = self.on_done = _nothing
 
-    def _take(self, place: int, sample: Any, outcome: Outcome | Exception, start: float, stop: float) -> None:
+    def _approved(self, place: int, sample: Any, outcome: Outcome | Exception) -> bytes | mmap | None:
         if not isinstance(outcome, Content) or outcome.touched:
             self.troubles.append((place, outcome))
-            return
+            return None
         try:
             self.is_well(sample.path, outcome)
         except Exception as error:  # noqa: BLE001 - its fate decides, like that of any other
             self.troubles.append((place, error))
-        else:
-            self.used.append(place)
-            self.size += len(outcome.data)
-            self.use(place, outcome.data, start, stop, self.lane)
+            return None
+        self.used.append(place)
+        self.size += len(outcome.data)
+        return outcome.data
 
 
 def _nothing(*_: Any) -> None:

@@ -200,6 +200,7 @@ class OpenFileReader:
         on_left: Callable[[Run, list[Left]], None],
         on_done: Callable[[Run], None],
         batch: object,
+        first: int,
     ) -> None:
         """Read samples in a thread that uses them up; see `Run`.
 
@@ -209,14 +210,16 @@ class OpenFileReader:
             threads: How many may do so at once.
             borrow: Asked for room for a large file.
             give_back: Gives it back.
-            on_left: Called on the event loop with what has to be read otherwise.
+            on_left: Called on the event loop, once, with what has to be read otherwise.
             on_done: Called on it when the run has ended by itself, before that.
-            batch: Whatever the caller wants to know the run by.
+            batch: What they are of.
+            first: The slot of the first of them.
         """
         storage = self._replicas.preferred
         run = Run(
             samples, use, is_well=storage.identities.check, borrow=borrow, give_back=give_back, on_left=on_left,
-            on_done=on_done, batch=batch, threads=threads, max_size=self._policy.max_size, devices=storage.devices,
+            on_done=on_done, batch=batch, first=first, threads=threads, max_size=self._policy.max_size,
+            devices=storage.devices,
         )  # fmt: skip
         storage.run(run)
 
