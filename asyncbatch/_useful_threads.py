@@ -9,8 +9,10 @@ from __future__ import annotations
 __all__ = ["UsefulThreads"]
 
 # Seconds of computing a sample of which one thread more is of use, and from which on nothing needs to be tried. Some
-# 20 µs of a sample are Python: 25 threads share the interpreter at the second.
+# 20 µs of a sample are Python: 25 threads share the interpreter at the second. Nor is anything to be tried where there
+# is enough for twice the threads that there are: a trial of half of them costs half the speed meanwhile.
 _FOR_A_THREAD, _SURELY = 40e-6, 1e-3
+_ENOUGH = 2
 
 _TRIAL = 512  # samples that a number of threads is judged by; for the small ones that is at most half a second
 _FIRST_PAUSE, _LONGEST_PAUSE = 8, 256  # trials' worth of samples until the next trial; doubled by each that fails
@@ -33,6 +35,7 @@ class UsefulThreads:
     def __init__(self, most: int) -> None:
         self.count = most
         self._most = most
+        self._surely = min(_SURELY, _ENOUGH * most * _FOR_A_THREAD)
         self._computing: float | None = None  # seconds a sample
         self._basis = 0.0  # the same, when the last trial ended
         self._before: tuple[int, float] | None = None  # under trial: how many there were, and seconds a sample
@@ -52,7 +55,7 @@ class UsefulThreads:
         """
         mean = computing / samples
         self._computing = mean if self._computing is None else self._computing + (mean - self._computing) / _REMEMBERED
-        if self._computing >= _SURELY:
+        if self._computing >= self._surely:
             self.count = max(1, min(self._most, int(self._computing / _FOR_A_THREAD)))
             self._before, self._basis = None, self._computing
             self._forget()

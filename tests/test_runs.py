@@ -507,6 +507,13 @@ def test_photographs_get_every_thread_at_once():
     assert set(run_for(UsefulThreads(8), 50_000, lambda count: 2e-3 / count, computing=2e-3)) == {8}
 
 
+@pytest.mark.parametrize("most", [1, 2, 3, 8])
+def test_nothing_is_tried_where_there_is_enough_for_twice_the_threads(most):
+    """On two cores that is a sixth of a millisecond of computing."""
+    computing = most * 85e-6
+    assert set(run_for(UsefulThreads(most), 50_000, lambda count: computing / count, computing=computing)) == {most}
+
+
 def test_the_interpreter_bounds_the_threads():
     """A millisecond of computing a sample feeds 25 threads; the 26th would only wait for the interpreter."""
     threads = UsefulThreads(64)
@@ -528,7 +535,8 @@ def test_tiny_pictures_get_one_thread_where_more_are_slower(most):
 def test_small_pictures_keep_all_threads_where_they_are_faster(most):
     """Fewer are tried, and given up."""
     threads = UsefulThreads(most)
-    counts = run_for(threads, 400_000, lambda count: 300e-6 / count, computing=300e-6)
+    computing = most * 60e-6
+    counts = run_for(threads, 400_000, lambda count: computing / count, computing=computing)
     assert counts[-1] == most
     assert 0 < sum(count < most for count in counts) < 0.05 * len(counts)
 
