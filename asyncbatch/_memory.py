@@ -61,7 +61,7 @@ class BatchMemory:
 
     def _take(self, size: int) -> mmap.mmap:
         with suppress(IndexError):
-            while len(buffer := self._free.popleft()) < size:
+            while len(buffer := self._free.pop()) < size:  # the latest: the cache has more of it than of others
                 pass  # a short last batch's; those of full ones will do for any
             return buffer
         return _map(size)

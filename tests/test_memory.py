@@ -6,6 +6,7 @@ import gc
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -79,6 +80,39 @@ def test_memory_is_used_again_when_nothing_refers_to_it():
     """Positive control: batches that are not kept share a few places, no more than are prefetched and in hand."""
     places = {images.ctypes.data for images, _labels in batches(30)}
     assert len(places) <= 4 + 2
+
+
+def test_the_latest_memory_is_used_first():
+    """What was left last is in the processor's cache rather than what was left long ago."""
+    memory = BatchMemory(spare=3)
+    first, second = (memory.empty((2_000_000,), BYTE) for _ in range(2))
+    places = [array.ctypes.data for array in (second, first)]
+    del first, second  # in this order
+    again = [memory.empty((2_000_000,), BYTE) for _ in range(2)]
+    assert [array.ctypes.data for array in again] == places
+
+
+def test_a_batch_has_memory_from_its_first_row_on(monkeypatch):
+    """Of four that are open, those that wait for the one before them take none yet."""
+    taken, decoding, release = [], threading.Event(), threading.Event()
+    empty = BatchMemory.empty
+    monkeypatch.setattr(BatchMemory, "empty", lambda memory, *kind: taken.append(kind) or empty(memory, *kind))
+
+    class Stuck(Painter):
+        def decode(self, data, out, seed):
+            if seed[2] == 64:
+                decoding.set()
+                assert release.wait(30)
+            return super().decode(data, out, seed)
+
+    options = {"decoder": Stuck(), "reader": NoBytes(), "prefetch": 4, "decode_threads": 1}
+    with ab.Loader(Blank(64 * 8), batch_size=64, **options) as loader:
+        reading = iter(loader)
+        assert decoding.wait(30)
+        assert len(taken) == 2
+        release.set()
+        assert [images[5, 0, 0, 0] for images, _labels in reading] == [(64 * step + 5) % 251 for step in range(8)]
+    assert len(taken) == 8
 
 
 def test_views_hold_the_memory_and_their_end_frees_it():
