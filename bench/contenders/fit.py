@@ -17,6 +17,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import NamedTuple
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -79,11 +80,14 @@ def fit(model: keras.Model, data: keras.utils.PyDataset, step: float, epochs: in
 
 
 def load(loader: ab.Loader) -> Cost:
-    """Return what an epoch takes that nobody trains on, with reading ahead under way already."""
-    batches = loader.epochs(1 + EPOCHS)
-    for _ in range(len(loader)):
-        next(batches)
-    return cost(lambda: deque(batches, maxlen=0), EPOCHS)
+    """Return what an epoch takes that nobody trains on, with as much read ahead at its end as at its beginning."""
+    batches = loader.epochs()
+    try:
+        for _ in range(EPOCHS * len(loader)):
+            next(batches)
+        return cost(lambda: deque(islice(batches, EPOCHS * len(loader)), maxlen=0), EPOCHS)
+    finally:
+        batches.close()
 
 
 def measure(args: argparse.Namespace) -> dict[str, float]:
