@@ -14,7 +14,6 @@ never one that is cut off, as that is found without libjpeg.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import cv2
@@ -31,7 +30,8 @@ __all__ = ["JpegHeader", "decode_jpeg", "read_jpeg_header"]
 
 _APP1, _SOS, _EOI = 0xE1, 0xDA, 0xD9
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # the others of the row are DHT, JPG and DAC
-_ALONE = frozenset((0x00, 0x01, *range(0xD0, 0xD8)))  # no marker, TEM and RST0–7: nothing follows them
+_FILL = 0xFF  # before a marker
+_ALONE = frozenset((0x00, 0x01, *range(0xD0, 0xD8), _FILL))  # no marker, TEM and RST0–7: nothing follows them
 
 _DAMAGE = ("premature end", "bad Huffman code", "bad arithmetic code", "instead of RST")  # libjpeg-turbo's jerror.h
 
@@ -57,41 +57,35 @@ def read_jpeg_header(data: bytes) -> JpegHeader:
         PictureError: The header is damaged or ends early.
     """
     size, orientation = None, None
-    for marker, start, stop in _segments(data):
-        if marker in _SOF:
-            if size is not None or stop - start < 6:
-                raise PictureError("damaged: the JPEG says its size twice or not at all")
-            size = (data[start + 1] << 8 | data[start + 2], data[start + 3] << 8 | data[start + 4])
-        elif marker == _APP1 and orientation is None and data.startswith(b"Exif\0\0", start, stop):
-            orientation = find_orientation(data[start + 6 : stop])
-    if size is None:
-        raise PictureError("damaged: the JPEG does not say its size")
-    return JpegHeader(*size, orientation or 1, stop)
-
-
-def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield marker, start and stop of every segment up to the start of scan, skipping stray bytes as libjpeg does."""
-    marker, position = 0, 2
+    # One loop, and not a generator of segments: this is Python, which decode threads take turns for.
+    marker, position, end = 0, 2, len(data)
     while marker != _SOS:
-        position = data.find(b"\xff", position) + 1
-        if position == 0 or position + 2 >= len(data):
-            break
+        position = data.find(b"\xff", position) + 1  # skips stray bytes as libjpeg does
+        if position == 0 or position + 2 >= end:
+            raise _cut_off(data)
         marker = data[position]
-        if marker == 0xFF:  # fill
-            continue
         if marker in _ALONE:
-            position += 1
+            position += marker != _FILL
             continue
-        length = data[position + 1] << 8 | data[position + 2]
-        start, position = position + 3, position + 1 + length
+        start, length = position + 3, data[position + 1] << 8 | data[position + 2]
+        position += 1 + length
         if marker == _EOI or length < 2:
             raise PictureError("damaged: the JPEG has no picture in it")
-        if position > len(data):
-            break
-        yield marker, start, position
-    else:
-        return
-    raise PictureError(f"cut off: its {len(data)} bytes end inside the JPEG header")
+        if position > end:
+            raise _cut_off(data)
+        if marker in _SOF:
+            if size is not None or length < 8:
+                raise PictureError("damaged: the JPEG says its size twice or not at all")
+            size = (data[start + 1] << 8 | data[start + 2], data[start + 3] << 8 | data[start + 4])
+        elif marker == _APP1 and orientation is None and data.startswith(b"Exif\0\0", start, position):
+            orientation = find_orientation(data[start + 6 : position])
+    if size is None:
+        raise PictureError("damaged: the JPEG does not say its size")
+    return JpegHeader(*size, orientation or 1, position)
+
+
+def _cut_off(data: bytes) -> PictureError:
+    return PictureError(f"cut off: its {len(data)} bytes end inside the JPEG header")
 
 
 def decode_jpeg(

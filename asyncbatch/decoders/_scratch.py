@@ -21,6 +21,7 @@ _LARGEST = 1 << 23  # bytes; a thread that kept more would hold memory that no b
 class _Scratch(threading.local):
     def __init__(self) -> None:
         self.buffers: dict[str, Array] = {}
+        self.latest: dict[str, Array] = {}  # as it was asked for last
 
 
 _own = _Scratch()
@@ -28,10 +29,14 @@ _own = _Scratch()
 
 def scratch(purpose: str, shape: tuple[int, ...]) -> Array:
     """Return a contiguous uint8 array of arbitrary contents, this thread's until it asks again for the same purpose."""
+    latest = _own.latest.get(purpose)
+    if latest is not None and latest.shape == shape:
+        return latest
     size = math.prod(shape)
     if size > _LARGEST:
         return np.empty(shape, np.uint8)
     buffer = _own.buffers.get(purpose)
     if buffer is None or len(buffer) < size:
         buffer = _own.buffers[purpose] = np.empty(1 << (size - 1).bit_length(), np.uint8)
-    return buffer[:size].reshape(shape)
+    view = _own.latest[purpose] = buffer[:size].reshape(shape)
+    return view
