@@ -130,7 +130,8 @@ class DirectQueue:
     # -- in a thread ---------------------------------------------------------------------------------------------------
 
     def _stint(self, lane: int) -> None:
-        while (run := self._next(lane)) is not None:
+        run = self._next(lane)
+        while run is not None:
             try:
                 run.carry_out(self._lock)
             except BaseException as error:  # noqa: BLE001 - a hook's, or ours: the pool would keep it to itself
@@ -138,11 +139,9 @@ class DirectQueue:
             with self._lock:
                 if self._flying.pop(run, run) is run:
                     return  # given up, and this thread with it
-            self._mailbox.post(self._landed, run, with_next=run.seconds < _SHORT and self._goes_on())
-
-    def _goes_on(self) -> bool:
-        with self._lock:
-            return bool(self._waiting) and self._stints <= self.limit
+            following = self._next(lane)
+            self._mailbox.post(self._landed, run, with_next=following is not None and run.seconds < _SHORT)
+            run = following
 
     def _next(self, lane: int) -> Run | None:
         with self._lock:
