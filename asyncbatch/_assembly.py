@@ -136,12 +136,13 @@ class Assembly:
 
     def restore(self, slots: Indices, kept: KeptRows) -> bool:
         """Fill some slots with rows that were kept, one at least."""
-        indices, images, complete = self.planned.indices[slots], self._array(), False
+        indices, complete = self.planned.indices[slots], False
         if not kept.is_ready:
             for slot, index in zip(slots.tolist(), indices.tolist(), strict=True):
                 complete |= self.decode(slot, kept.row(index))
-            del self, images  # see `fail`
+            del self  # see `fail`
             return complete
+        images = self._array()
         if len(slots) == len(images):
             kept.take(indices, images)
         else:

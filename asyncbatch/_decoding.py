@@ -85,7 +85,7 @@ class Decoding:
             record(hooks, "decode", read, perf_counter(), assembly.planned, lane)
         if complete:
             assembly.seal()
-            self._mailbox.post(self._on_done, (assembly, (), 0.0), with_next=True)  # the run has ended, and says so
+            self._mailbox.post(self._on_done, (assembly, (), 0.0), with_next=True)  # as the run says itself
         del assembly, data  # see `Assembly.fail`
 
     def fill(self, assembly: Assembly, stand_in: int | None = None) -> None:

@@ -53,8 +53,8 @@ class Mailbox:
             deliver: What is called on the loop.
             item: With what.
             lazily: It can wait for something else to be posted, unless it is urgent.
-            with_next: Something else that is not lazy is posted soon by this thread: that will do. Should that be
-                prevented, somebody has to `flush`.
+            with_next: Something else that is not lazy is posted next by this thread: that will do. Where it may be long
+                until then, somebody has to `open` the mailbox meanwhile.
         """
         (self._lazy if lazily else self._items).append((deliver, item))
         # To look and to set are two steps: at worst two threads announce. And the item comes before the question, so

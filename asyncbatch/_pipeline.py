@@ -4,7 +4,7 @@ All of this runs on the engine's event loop; threads report back to it. Nothing 
 
 * `_read_ahead` starts a read as soon as the window of bytes has room, batches ahead of decoding (where the storage
   answers at once it starts none, and a thread reads and decodes an open batch in one go: `_runs`);
-* `_open_batches` gives a batch its memory when the caller has taken enough of those before it: that is a credit;
+* `_open_batches` lets rows come for a batch when the caller has taken enough of those before it: that is a credit;
 * bytes that arrive for an open batch go straight to the decode threads, others wait for it to open;
 * a batch whose last slot settled is complete, and leaves in order;
 * the place of a sample that failed, where `on_error` wants a stand-in for it, goes to `_replace_failed`.
@@ -134,7 +134,7 @@ class Pipeline:
         if self._stopped:
             return
         self._opening = asyncio.current_task()
-        told = self._decoding, self._arrived, self._unreadable, self._fail
+        told = self._decoding, self._arrived, self._unreadable, self._fail, self._credits.look
         async with opened_reads(self._stages, self._counters, self._mailbox, self._wants_more, *told) as self._reads:
             self._opening = None
             if self._reads is not None:
@@ -238,8 +238,12 @@ class Pipeline:
             self._mailbox.open()  # what came for this batch is urgent now
 
     def _has_little_to_do(self) -> bool:
-        """Whether no more is left to be decoded than each thread may be at: another batch should be open soon."""
-        runs = 0 if self._reads is None else self._reads.runs_under_way
+        """Whether no more is to be decoded, as far as the loop has heard, than the threads may be at; from any thread.
+
+        Another batch should be open soon, then.
+        """
+        reads = self._reads
+        runs = 0 if reads is None else reads.runs_under_way
         return self._decoding.jobs + runs <= self._stages.decode_threads
 
     def _is_starving(self) -> bool:

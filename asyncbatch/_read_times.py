@@ -84,7 +84,8 @@ class ReadTimes:
     def latency(self) -> ReadLatency:
         """Return the counts so far."""
         counts = self._counts.copy()  # in one step: the loop counts on meanwhile
-        counts[-2] += counts.pop()
+        beyond = counts.pop()
+        counts[-1] += beyond
         return ReadLatency(tuple((bound, count) for bound, count in zip(_BOUNDS, counts, strict=True) if count))
 
     def slowest(self) -> tuple[SlowRead, ...]:

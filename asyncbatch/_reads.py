@@ -63,6 +63,7 @@ class Reads:
         on_data: Called with batch, slot and bytes.
         on_failure: Called with batch, slot and error.
         on_crash: Called with an error that is no sample's: a hook's, or a mistake of this library.
+        on_run_ended: Called when a thread has read and decoded samples in one go.
         decoding: Decodes samples, also in the thread that read them.
         kept: Rows that need not be read.
 
@@ -79,6 +80,7 @@ class Reads:
         on_data: Callable[[Assembly, int, Any], None],
         on_failure: Callable[[Assembly, int, BaseException], None],
         on_crash: Callable[[BaseException], None],
+        on_run_ended: Callable[[], None],
         decoding: Decoding,
         kept: Kept | None,
     ) -> None:
@@ -105,7 +107,7 @@ class Reads:
         self._closed = False
         self._runs: Runs | None = None
         if isinstance(reader, OpenFileReader):
-            self._runs = Runs(reader, stages, counters, self.window, decoding.use, self._take_up)
+            self._runs = Runs(reader, stages, counters, self.window, decoding.use, self._take_up, on_run_ended)
 
     @property
     def kept(self) -> ReadCounters | None:
@@ -114,8 +116,9 @@ class Reads:
 
     @property
     def runs_under_way(self) -> int:
-        """How many threads are to read and decode samples in one go, or do so."""
-        return 0 if self._runs is None else self._runs.under_way
+        """How many threads are to read and decode samples in one go, or do so, as far as the loop has heard."""
+        runs = self._runs  # asked for from other threads, too
+        return 0 if runs is None else runs.under_way
 
     async def ask_for_all(self, assembly: Assembly) -> None:
         """Have all samples of a batch read, in whichever way is the fastest; returns when that was asked for."""
@@ -256,6 +259,7 @@ async def opened_reads(
     on_data: Callable[[Assembly, int, Any], None],
     on_failure: Callable[[Assembly, int, BaseException], None],
     on_crash: Callable[[BaseException], None],
+    on_run_ended: Callable[[], None],
 ) -> AsyncGenerator[Reads | None]:
     """Open what reads, and what was kept, for one iteration; None where nothing is read.
 
@@ -268,6 +272,7 @@ async def opened_reads(
         on_data: Of `Reads`.
         on_failure: Of `Reads`.
         on_crash: Of `Reads`.
+        on_run_ended: Of `Reads`.
     """
     async with opened(stages.reader, mailbox, wants_more, on_crash) as reader:
         reads = None
@@ -275,7 +280,7 @@ async def opened_reads(
             kept = None
             if stages.keep is not None:
                 kept = await in_thread(stages.keep.open, "asyncbatch-cache")
-            reads = Reads(reader, stages, counters, on_data, on_failure, on_crash, decoding, kept)
+            reads = Reads(reader, stages, counters, on_data, on_failure, on_crash, on_run_ended, decoding, kept)
             del kept  # it closes with the last reference to it
         with counters.reads.watching(reader, None if reads is None else reads.kept):
             yield reads

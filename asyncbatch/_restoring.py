@@ -64,7 +64,7 @@ class Restoring:
         return others
 
     def opened(self, assembly: Assembly) -> None:
-        """Have the rows copied into a batch that has its memory now."""
+        """Have the rows copied into a batch that is open now."""
         if assembly not in self._taken:
             return
         slots, are_there = self._taken.pop(assembly)

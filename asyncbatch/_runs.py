@@ -30,9 +30,10 @@ class Runs:
         window: Where large files get room.
         use: Decodes a sample, in the thread that read it.
         on_left: Called with a batch, a slot and what is known of its sample, if it has to be read otherwise.
+        on_ended: Called when there is a run less under way.
 
     Attributes:
-        under_way: How many runs have begun, or wait for a thread.
+        under_way: How many runs wait for a thread, or have one, or have ended and the loop has not heard of it.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Runs:
         window: ReadAheadWindow,
         use: Use,
         on_left: Callable[[Assembly, int, Any], None],
+        on_ended: Callable[[], None],
     ) -> None:
         self._reader = reader
         self._threads = stages.useful_threads
@@ -50,6 +52,7 @@ class Runs:
         self._window = window
         self._use = use
         self._on_left = on_left
+        self._on_ended = on_ended
         self.under_way = 0
         self._taken: set[Assembly] = set()
         self._most = stages.prefetch
@@ -119,3 +122,4 @@ class Runs:
         self.under_way -= 1
         for place, what in left:
             self._on_left(run.batch, run.first + place, what)
+        self._on_ended()

@@ -9,9 +9,11 @@ from __future__ import annotations
 __all__ = ["UsefulThreads"]
 
 # Seconds of computing a sample of which one thread more is of use, and from which on nothing needs to be tried. Some
-# 20 µs of a sample are Python: 25 threads share the interpreter at the second. Nor is anything to be tried where there
-# is enough for twice the threads that there are: a trial of half of them costs half the speed meanwhile.
+# 20 µs of a sample are Python: 25 threads share the interpreter at the second.
 _FOR_A_THREAD, _SURELY = 40e-6, 1e-3
+
+# Where there is enough for so many times the threads that there are, all of them are of use as a rule, and nothing is
+# tried at once: a trial of half of them costs half the speed meanwhile. Later it is, for a decoder may be all Python.
 _ENOUGH = 2
 
 _TRIAL = 512  # samples that a number of threads is judged by; for the small ones that is at most half a second
@@ -35,7 +37,7 @@ class UsefulThreads:
     def __init__(self, most: int) -> None:
         self.count = most
         self._most = most
-        self._surely = min(_SURELY, _ENOUGH * most * _FOR_A_THREAD)
+        self._enough = _ENOUGH * most * _FOR_A_THREAD
         self._computing: float | None = None  # seconds a sample
         self._basis = 0.0  # the same, when the last trial ended
         self._before: tuple[int, float] | None = None  # under trial: how many there were, and seconds a sample
@@ -55,7 +57,7 @@ class UsefulThreads:
         """
         mean = computing / samples
         self._computing = mean if self._computing is None else self._computing + (mean - self._computing) / _REMEMBERED
-        if self._computing >= self._surely:
+        if self._computing >= _SURELY:
             self.count = max(1, min(self._most, int(self._computing / _FOR_A_THREAD)))
             self._before, self._basis = None, self._computing
             self._forget()
@@ -82,7 +84,10 @@ class UsefulThreads:
                 self._pause = min(2 * self._pause, _LONGEST_PAUSE)
             return
         changed = max(self._computing, self._basis) > _OTHER_DATA * min(self._computing, self._basis)
-        if changed or self._ended >= self._pause:
+        if changed and self._computing >= self._enough:
+            self.count = self._most
+            self._ended, self._basis = 0, self._computing
+        elif changed or self._ended >= self._pause:
             self._try(cost)
 
     def _try(self, cost: float) -> None:

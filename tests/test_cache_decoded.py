@@ -31,6 +31,7 @@ DECODERS = {
     "augmented": ab.ImageDecoder(
         16, transform=[ab.Resize((24, 28), "cubic"), ab.RandomResizedCrop(16), ab.RandomHorizontalFlip()]
     ),
+    "of no size of its own": ab.ImageDecoder(transform=[ab.Resize((24, 28)), ab.RandomHorizontalFlip()]),
 }
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import gc
+import itertools
 import math
 import os
 import random
 import threading
 import time
 import weakref
+from functools import partial
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from asyncbatch._mailbox import Mailbox
 from asyncbatch._useful_threads import UsefulThreads
 from asyncbatch._window import ReadAheadWindow
 from asyncbatch.readers import _direct, _gate, _run, _whole
+from asyncbatch.readers._direct import DirectQueue
 from asyncbatch.readers._gate import Gate
 from asyncbatch.readers._run import Run
 
@@ -76,8 +79,8 @@ def at_first(monkeypatch, runs):
 
 
 def loader(files, **options):
-    reader = ab.FileReader(**options.pop("reader", {}))
-    return ab.Loader(files, batch_size=BATCH, decoder=number, reader=reader, **options)
+    reader, decoder = ab.FileReader(**options.pop("reader", {})), options.pop("decoder", number)
+    return ab.Loader(files, batch_size=BATCH, decoder=decoder, reader=reader, **options)
 
 
 def take_all(batches):
@@ -222,28 +225,47 @@ def test_a_read_that_hangs_is_given_up(files, monkeypatch, request, gate, index)
     before.assert_same_soon(5.0)
 
 
-@pytest.mark.parametrize(("short", "together"), [(math.inf, True), (0.0, False)])
-def test_the_loop_hears_of_short_runs_together(files, at_once, monkeypatch, short, together):
-    """It is woken up for each run that is long, and less than half as often where all are short."""
-    monkeypatch.setattr(_direct, "_SHORT", short)
-    loud = []
-    post = Mailbox.post
+@pytest.fixture
+def landings(monkeypatch):
+    """Whether the loop was woken up for each run that ended; the first one ends when two more wait."""
+    post, put, loud, three = Mailbox.post, DirectQueue.put, [], threading.Event()
+    count = itertools.count(1)
 
-    def counted(mailbox, deliver, item, **how):
+    def heard(mailbox, deliver, item, **how):
         if isinstance(item, Run):
             loud.append(not how.get("with_next"))
         post(mailbox, deliver, item, **how)
 
-    monkeypatch.setattr(Mailbox, "post", counted)
+    def counted(queue, run):
+        put(queue, run)
+        if next(count) == 3:
+            three.set()
+
+    def first_of_three(data):
+        row = number(data)
+        assert row[0] or three.wait(30)
+        return row
+
+    monkeypatch.setattr(Mailbox, "post", heard)
+    monkeypatch.setattr(DirectQueue, "put", counted)
+    monkeypatch.setitem(globals(), "loader", partial(loader, decoder=first_of_three))
+    return loud
+
+
+@pytest.mark.parametrize(("short", "together"), [(math.inf, True), (0.0, False)])
+def test_the_loop_hears_of_short_runs_together(files, at_once, landings, monkeypatch, short, together):
+    """It is woken up for each run that is long, and not for the short ones that others wait behind."""
+    monkeypatch.setattr(_direct, "_SHORT", short)
     with loader(files, decode_threads=1, prefetch=8) as batches:
         numbers, _ = take_all(batches.epochs(3))
     assert numbers == [*range(COUNT)] * 3
-    assert len(loud) == 3 * -(-COUNT // BATCH)
-    assert sum(loud) < len(loud) / 2 if together else all(loud)
+    assert len(landings) == 3 * -(-COUNT // BATCH)
+    assert landings[0] != together
+    assert together or all(landings)
 
 
-def test_what_is_complete_leaves_though_the_next_hangs(files, at_once, monkeypatch):
-    """The loop has not heard yet of a short run when the next one hangs: it hears of both before anything is lost."""
+def test_what_is_complete_leaves_though_the_next_hangs(files, at_once, landings, monkeypatch):
+    """The loop has not heard yet of a short run when the next one hangs, and hears of it soon."""
     monkeypatch.setattr(_direct, "_SHORT", math.inf)
     release = threading.Event()
 
@@ -252,9 +274,12 @@ def test_what_is_complete_leaves_though_the_next_hangs(files, at_once, monkeypat
         return whole_open()
 
     monkeypatch.setattr(os, "open", other_than(path_of(files, BATCH), hang))
-    with loader(files, reader={"timeout": 4}, decode_threads=1) as batches:
+    with loader(files, reader={"timeout": 60}, decode_threads=1) as batches:
         reading = iter(batches)
+        began = time.monotonic()
         assert next(reading).indices.tolist() == [*range(BATCH)]  # while the other hangs: nobody else releases it
+        assert time.monotonic() - began < 20  # a third of the time until it would be looked at
+        assert landings == [False]
         release.set()
         assert sum(len(batch.indices) for batch in reading) == COUNT - BATCH
 
@@ -507,11 +532,21 @@ def test_photographs_get_every_thread_at_once():
     assert set(run_for(UsefulThreads(8), 50_000, lambda count: 2e-3 / count, computing=2e-3)) == {8}
 
 
-@pytest.mark.parametrize("most", [1, 2, 3, 8])
-def test_nothing_is_tried_where_there_is_enough_for_twice_the_threads(most):
-    """On two cores that is a sixth of a millisecond of computing."""
-    computing = most * 85e-6
-    assert set(run_for(UsefulThreads(most), 50_000, lambda count: computing / count, computing=computing)) == {most}
+@pytest.mark.parametrize("most", [2, 3, 8])
+def test_nothing_is_tried_at_once_where_there_is_enough_for_twice_the_threads(most):
+    """On two cores that is a sixth of a millisecond of computing, which most pictures take."""
+    threads, computing = UsefulThreads(most), most * 85e-6
+    counts = run_for(threads, 400_000, lambda count: computing / count, computing=computing)
+    assert set(counts[: 4096 // 16]) == {most}
+    assert 0 < sum(count < most for count in counts) < 0.02 * len(counts)
+    assert counts[-1] == most
+
+
+def test_a_decoder_that_holds_the_interpreter_gets_one_thread():
+    """However much it computes, up to a millisecond; it is found within some ten thousand samples."""
+    threads = UsefulThreads(2)
+    run_for(threads, 16_000, lambda count: 500e-6 * (1 + count / 4), computing=500e-6)
+    assert threads.count == 1
 
 
 def test_the_interpreter_bounds_the_threads():

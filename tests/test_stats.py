@@ -167,6 +167,13 @@ def test_reads_without_a_clock():
     assert times.latency().quantile(1.0) == pytest.approx(1e-6, rel=0.2)
 
 
+def test_reads_of_days():
+    """What took longer than the last bound counts as that."""
+    times = ReadTimes()
+    times.add([1e9, 1.2e5, 8e4], [sample(0), sample(1), sample(2)])
+    assert times.latency().buckets == ((pytest.approx(2**16.5), 1), (2**17, 2))
+
+
 def test_every_read_is_counted(pictures):
     """Directly read or through the queue; the slowest by name."""
     for reader in (None, ab.FileReader(concurrency=2), Plain()):

@@ -8,6 +8,7 @@ was slow, and what did not simply succeed is left to the others.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -20,10 +21,12 @@ from asyncbatch.readers._run import Run
 
 __all__ = ["DirectQueue"]
 
-# Seconds of a run that the loop need not hear of at once if another waits for this thread, and will be heard of soon;
-# if that one hangs, `Watch` has the loop hear of both. With batches of tiny pictures, waking the loop and the caller up
-# for each costs more than a quarter of all, as everybody then waits for the interpreter.
+# Seconds of a run that the loop need not hear of at once if another waits for this thread: it hears of both together.
+# With batches of tiny pictures, waking the loop and the caller up for each costs more than a quarter of all, as
+# everybody then waits for the interpreter.
 _SHORT = 0.003
+
+_LATEST = 0.05  # seconds until it hears of one in any case: what follows may hang, or be a picture of 100 megapixels
 
 
 class DirectQueue:
@@ -61,6 +64,7 @@ class DirectQueue:
         self._on_landed = on_landed
         self._waiting: deque[Run] = deque()
         self._stints = 0
+        self._timer: asyncio.TimerHandle | None = None
         self._free_lanes: list[int] = []  # a heap, of those below as many as ever were at once
 
     def put(self, run: Run) -> None:
@@ -68,6 +72,8 @@ class DirectQueue:
         with self._lock:
             self._waiting.append(run)
         self._recruit()
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_LATEST, self._hear)
 
     def withdraw(self) -> None:
         """Leave all runs that have not begun to others."""
@@ -111,6 +117,13 @@ class DirectQueue:
         """Begin nothing any more."""
         with self._lock:
             self._waiting.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _hear(self) -> None:
+        self._mailbox.open()
+        under_way = self._stints or self._waiting
+        self._timer = asyncio.get_running_loop().call_later(_LATEST, self._hear) if under_way else None
 
     def _recruit(self) -> None:
         with self._lock:
