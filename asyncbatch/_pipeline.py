@@ -238,10 +238,7 @@ class Pipeline:
             self._mailbox.open()  # what came for this batch is urgent now
 
     def _has_little_to_do(self) -> bool:
-        """Whether no more is to be decoded, as far as the loop has heard, than the threads may be at; from any thread.
-
-        Another batch should be open soon, then.
-        """
+        """Whether no more is to be decoded, as far as the loop has heard, than the threads are at; from any thread."""
         reads = self._reads
         runs = 0 if reads is None else reads.runs_under_way
         return self._decoding.jobs + runs <= self._stages.decode_threads
