@@ -18,7 +18,9 @@ import pytest
 from conftest import Footprint
 
 import asyncbatch as ab
+from asyncbatch._credits import Credits
 from asyncbatch._mailbox import Mailbox
+from asyncbatch._runs import Runs
 from asyncbatch._useful_threads import UsefulThreads
 from asyncbatch._window import ReadAheadWindow
 from asyncbatch.readers import _direct, _gate, _run, _whole
@@ -262,6 +264,25 @@ def test_the_loop_hears_of_short_runs_together(files, at_once, landings, monkeyp
     assert len(landings) == 3 * -(-COUNT // BATCH)
     assert landings[0] != together
     assert together or all(landings)
+
+
+def test_credits_are_looked_for_after_each_run(files, at_once, monkeypatch):
+    """A run less under way may make them urgent, and its batch was complete, and looked after, before that."""
+    look, left, under_way, seen = Credits.look, Runs._left, [], []
+
+    def ended(runs, run, rest):
+        expected = runs.under_way - 1
+        under_way.clear()
+        monkeypatch.setattr(Credits, "look", lambda own: under_way.append(runs.under_way) or look(own))
+        left(runs, run, rest)
+        seen.append(expected in under_way)
+
+    monkeypatch.setattr(Runs, "_left", ended)
+    with loader(files, decode_threads=2, prefetch=2) as batches:
+        numbers, _ = take_all(batches)
+    assert numbers == [*range(COUNT)]
+    assert len(seen) >= -(-COUNT // BATCH)
+    assert all(seen)
 
 
 def test_what_is_complete_leaves_though_the_next_hangs(files, at_once, landings, monkeypatch):
