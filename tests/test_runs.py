@@ -268,15 +268,21 @@ def test_the_loop_hears_of_short_runs_together(files, at_once, landings, monkeyp
 
 def test_credits_are_looked_for_after_each_run(files, at_once, monkeypatch):
     """A run less under way may make them urgent, and its batch was complete, and looked after, before that."""
-    look, left, under_way, seen = Credits.look, Runs._left, [], []
+    look, left, seen, looks = Credits.look, Runs._left, [], []
+    current = None
+
+    def looked(own):
+        looks.append(current and current.under_way)
+        look(own)
 
     def ended(runs, run, rest):
-        expected = runs.under_way - 1
-        under_way.clear()
-        monkeypatch.setattr(Credits, "look", lambda own: under_way.append(runs.under_way) or look(own))
+        nonlocal current
+        current, expected = runs, runs.under_way - 1
+        looks.clear()
         left(runs, run, rest)
-        seen.append(expected in under_way)
+        seen.append(expected in looks)
 
+    monkeypatch.setattr(Credits, "look", looked)
     monkeypatch.setattr(Runs, "_left", ended)
     with loader(files, decode_threads=2, prefetch=2) as batches:
         numbers, _ = take_all(batches)
