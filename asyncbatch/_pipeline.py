@@ -93,7 +93,7 @@ class Pipeline:
         self._stopped = False
         self._opening: asyncio.Task[Any] | None = None
         self._incomplete = 0  # open batches that wait for rows
-        self._mailbox = Mailbox(loop, self._is_starving)
+        self._mailbox = Mailbox(loop, self._is_starving, self._fail)
         self._decoding = Decoding(stages, loop, self._mailbox, self._account, self._fail)
 
     def __enter__(self) -> Self:

@@ -126,7 +126,9 @@ class Reads:
         slots = range(len(samples)) if self._restoring is None else await self._restoring.take(assembly)
         if len(slots) < len(samples) or self._runs is None or not await self._runs.take(assembly):
             for slot in slots:
-                await self.ask(assembly, slot, samples[slot])
+                sample = samples[slot]
+                room = self._room_if_free(assembly, slot, sample) or await self._room_in_turn(assembly, slot, sample)
+                self._begin_read(assembly, slot, sample, room)
 
     def opened(self, assembly: Assembly) -> None:
         """Hear that a batch waits for nothing but its samples from now on."""
@@ -136,20 +138,23 @@ class Reads:
         if self._restoring is not None:
             self._restoring.opened(assembly)
 
-    async def ask(self, assembly: Assembly, slot: int, sample: Sample) -> None:
-        """Have a sample read for a slot; returns when the read was asked for, not when it is done."""
-        room = await self.window.reserve(sample.length, assembly, (assembly.planned.place, slot))
-        while self._free <= 0:
-            self._one_ended.clear()
-            await self._one_ended.wait()
-        self._begin_read(assembly, slot, sample, room)
-
     def ask_at_once(self, assembly: Assembly, slot: int, sample: Sample) -> None:
-        """Do the same without waiting for room.
+        """Have a sample read for a slot without waiting for room.
 
         The batch that it is for may be the next to leave, and those that fill the window wait behind it.
         """
         self._begin_read(assembly, slot, sample, self._room_now(assembly, slot, sample))
+
+    def _room_if_free(self, assembly: Assembly, slot: int, sample: Sample) -> Room | None:
+        place = assembly.planned.place, slot
+        return self.window.reserve_if_free(sample.length, assembly, place) if self._free > 0 else None
+
+    async def _room_in_turn(self, assembly: Assembly, slot: int, sample: Sample) -> Room:
+        room = await self.window.reserve(sample.length, assembly, (assembly.planned.place, slot))
+        while self._free <= 0:
+            self._one_ended.clear()
+            await self._one_ended.wait()
+        return room
 
     def _room_now(self, assembly: Assembly, slot: int, sample: Sample) -> Room:
         return self.window.reserve_now(sample.length, assembly, (assembly.planned.place, slot))

@@ -130,6 +130,10 @@ class ReadAheadWindow:
                 await self._changed.wait()
         return self.reserve_now(length, batch, order)
 
+    def reserve_if_free(self, length: int | None, batch: Batch, order: tuple[int, int]) -> Room | None:
+        """Do what `reserve` does where there is no need to wait; None where there is."""
+        return self.reserve_now(length, batch, order) if self._has_room(length, self._limit) else None
+
     def reserve_now(self, length: int | None, batch: Batch, order: tuple[int, int]) -> Room:
         """Do what `reserve` does for a sample that others wait for: it may go over the budget, and waits for nothing.
 

@@ -9,12 +9,16 @@ import os
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 from fakes import Numbers, Ready, encode, number, wait_until
 
 import asyncbatch as ab
+from asyncbatch._counters import Counters
+from asyncbatch._pipeline import Pipeline
+from asyncbatch.readers._tuning import Tuner
 
 
 class Broken(Exception):
@@ -226,6 +230,29 @@ def test_failing_hook_is_loud(stage):
     """A hook that raises ends the loop with its own error, neither a hang nor an exception group."""
     with pytest.raises(Broken, match=stage):
         list(make(hooks=[FailingHook(stage)]))
+
+
+@dataclass(frozen=True)
+class FilesOf(Numbers):
+    folder: Path = Path()
+
+    def __getitem__(self, index):
+        return ab.Sample(key=f"number-{index}", path=str(self.folder / f"{index}"), label=index)
+
+
+@pytest.mark.parametrize("where", [(Tuner, "landed"), (Counters, "read"), (Pipeline, "_account")])
+def test_mistake_of_ours_is_loud(monkeypatch, tmp_path, where):
+    """What should never raise on the event loop, and does, ends the loop with its error: nobody waits for ever."""
+    for index in range(8):
+        (tmp_path / f"{index}").write_bytes(index.to_bytes(8, "little"))
+
+    def fail(*args, **kwargs):
+        raise Broken(where[1])
+
+    monkeypatch.setattr(*where, fail)
+    reader = ab.FileReader(concurrency=2)
+    with make(FilesOf(8, folder=tmp_path), reader) as loader, pytest.raises(Broken, match=where[1]):
+        list(loader)
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,10 @@ def loop():
 
 def post_all(mailbox, got, items, *, lazily=False):
     for item in items:
-        mailbox.post(got.append, item, lazily=lazily)
+        if lazily:
+            mailbox.post_lazily(got.extend, item)
+        else:
+            mailbox.post(got.append, item)
 
 
 # -- what is not lazy --------------------------------------------------------------------------------------------------
@@ -116,21 +119,24 @@ def test_order_of_each_thread_on_a_real_loop():
     async def receive():
         done = asyncio.Event()
 
-        def deliver(item):
-            got.append(item)
+        def deliver_all(items):
+            got.extend(items)
             if len(got) == threads * count:
                 done.set()
 
-        boxes.append((Mailbox(asyncio.get_running_loop()), deliver))
+        boxes.append((Mailbox(asyncio.get_running_loop()), deliver_all))
         mailbox_is_there.set()
         await done.wait()
 
     def send(name):
         mailbox_is_there.wait()
         begin.wait()
-        mailbox, deliver = boxes[0]
+        mailbox, deliver_all = boxes[0]
         for number in range(count):
-            mailbox.post(deliver, (name, number), lazily=number % 3 == 0)
+            if number % 3 == 0:
+                mailbox.post_lazily(deliver_all, (name, number))
+            else:
+                mailbox.post(deliver_all, [(name, number)])
 
     boxes = []
     senders = [threading.Thread(target=send, args=(name,)) for name in range(threads)]
@@ -192,18 +198,53 @@ def test_urgent_lazy_items_are_announced(loop):
 
 
 def test_urgency_may_end_while_lazy_items_are_delivered(loop):
-    """Urgency is asked again for each item beyond the 16: the rest waits as soon as nobody needs it."""
+    """Urgency is asked again after each 16 items: the rest waits as soon as nobody needs it."""
     urgency, got = Urgency(True), []
     mailbox = Mailbox(loop, urgency)
 
-    def deliver(item):
-        got.append(item)
+    def deliver(items):
+        got.extend(items)
         urgency.says = len(got) < 20
 
     for number in range(40):
-        mailbox.post(deliver, number, lazily=True)
+        mailbox.post_lazily(deliver, number)
     loop.turn()
-    assert got == list(range(20))
+    assert got == list(range(2 * AT_A_TIME))
+
+
+def test_lazy_items_for_the_same_come_at_once(loop):
+    """Each receiver gets a list of what was posted for it in a row, and the order of all is kept."""
+    mailbox, got = Mailbox(loop, Urgency(False)), []
+
+    def one(items):
+        got.append(("one", items))
+
+    def other(items):
+        got.append(("other", items))
+
+    for deliver, item in [(one, 1), (one, 2), (other, 3), (one, 4)]:
+        mailbox.post_lazily(deliver, item)
+    mailbox.flush()
+    assert got == [("one", [1, 2]), ("other", [3]), ("one", [4])]
+
+
+@pytest.mark.parametrize("lazily", [False, True])
+def test_an_error_in_delivering_is_told(loop, lazily):
+    """Whoever is responsible hears of what a delivery raised, and everything else is delivered all the same."""
+    told, got = [], []
+    mailbox = Mailbox(loop, on_crash=told.append)
+
+    def fail(item):
+        raise ArithmeticError(item)
+
+    if lazily:
+        mailbox.post_lazily(fail, "a")
+    else:
+        mailbox.post(fail, "a")
+    post_all(mailbox, got, [1, 2], lazily=lazily)
+    loop.turn()
+    assert [type(error) for error in told] == [ArithmeticError]
+    assert got == [1, 2]
 
 
 def test_whether_it_is_urgent_is_asked_once_an_announcement(loop):
@@ -244,7 +285,7 @@ def test_no_item_is_lost_between_the_question_and_the_answer(loop, answer):
         return urgent
 
     mailbox, got = Mailbox(loop, is_urgent), []
-    poster = threading.Thread(target=mailbox.post, args=(got.append, "item"), kwargs={"lazily": True})
+    poster = threading.Thread(target=mailbox.post_lazily, args=(got.extend, "item"))
     poster.start()
     asked.wait()
     urgent = True
@@ -306,10 +347,10 @@ def test_clear_lets_go_of_what_it_drops(loop):
         pass
 
     mailbox, alive = Mailbox(loop, Urgency(False)), weakref.WeakSet()
-    for lazily in (True, False):
+    for post in (mailbox.post, mailbox.post_lazily):
         item = Bytes()
         alive.add(item)
-        mailbox.post(print, item, lazily=lazily)
+        post(print, item)
     del item
     assert len(alive) == 2
     mailbox.clear()

@@ -80,7 +80,7 @@ def test_identities_take_no_more_memory_for_more_files():
     known = Identities()
     for number in range(300_000):
         known.check(f"{number}.jpg", content(size=number % 1000))
-    assert known._names.nbytes + known._marks.nbytes == 4 * 2**20
+    assert known._table.nbytes == 4 * 2**20
 
 
 @pytest.mark.parametrize(

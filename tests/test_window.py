@@ -233,6 +233,16 @@ async def test_a_stand_in_never_waits():
     assert await passes(window, 5 * MB)
 
 
+async def test_what_is_free_needs_no_waiting():
+    """`reserve_if_free` passes whom `reserve` lets pass at once, and counts what it took; nobody else."""
+    window = Window(10 * MB, at_first=2)
+    assert window.reserve_if_free(6 * MB, BATCH, (0, 0)).held == 6 * MB
+    assert window.reserve_if_free(5 * MB, BATCH, (0, 1)) is None
+    assert window.reserve_if_free(4 * MB, BATCH, (0, 1)).held == 4 * MB
+    assert window.held == 10 * MB
+    assert not await passes(window, 1)
+
+
 async def test_a_stand_in_passes_where_no_size_is_known():
     """The slow start does not hold a stand-in up either."""
     window = Window(DEFAULT, at_first=12)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
+from itertools import islice
 from time import monotonic, perf_counter
 from typing import NamedTuple, Protocol
 
 from asyncbatch.readers._together import neighbours, read_together
 from asyncbatch.readers._whole import Hop, Outcome, Readable, Room
 
-__all__ = ["Answer", "Ask", "Flight"]
+__all__ = ["Answer", "Ask", "Flight", "resolve"]
+
+_ALONE = ((0, 1),)  # the neighbours of the only one: on a mount every flight is of one file
 
 
 class Answer(Protocol):
@@ -65,7 +69,7 @@ class Flight(Hop):
         """Read every part, those that lie side by side at once; an error is that part's, and the others are read."""
         self.thread = threading.current_thread()
         self.began = self.moved = monotonic()
-        for start, stop in neighbours(self.parts):
+        for start, stop in neighbours(self.parts) if len(self.parts) > 1 else _ALONE:
             began = perf_counter()
             results = read_together(self.parts[start:stop], self.rooms[start:stop], self)
             if self.given_up:  # and whoever holds the hop need not hold the bytes
@@ -79,3 +83,14 @@ class Flight(Hop):
         for ask in self.asks:
             if ask.slow is not None and not ask.slow.done() and not ask.answer.done():
                 ask.slow.set_result(None)
+
+
+def resolve(asks: Sequence[Ask], results: Sequence[Outcome | BaseException]) -> None:
+    """Answer as many of some reads as there are results for, but those that nobody waits for any more."""
+    for ask, result in zip(islice(asks, len(results)), results, strict=True):
+        if ask.answer.done():  # cancelled, or answered otherwise
+            continue
+        if isinstance(result, BaseException):
+            ask.answer.set_exception(result)
+        else:
+            ask.answer.set_result(result)

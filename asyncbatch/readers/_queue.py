@@ -6,14 +6,13 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import islice
 
 from aiofiles.ospath import wrap
 
 from asyncbatch._mailbox import Mailbox
 from asyncbatch.readers._direct import DirectQueue
 from asyncbatch.readers._fates import Fate, fate_of
-from asyncbatch.readers._flight import Ask, Flight
+from asyncbatch.readers._flight import Ask, Flight, resolve
 from asyncbatch.readers._pool import DaemonThreadPool
 from asyncbatch.readers._run import Run
 from asyncbatch.readers._tuning import Tuner
@@ -40,7 +39,7 @@ class ReadQueue:
         mailbox: From the threads to the loop.
         max_size: Larger parts are refused, in bytes.
         on_busy: Called when a read is asked for.
-        on_landed: Called with each flight that came back in time.
+        on_landed: Called with flights that came back in time, some at once.
         on_take_off: Called with each flight that begins, a little later; None costs less.
         on_run: Called with each run that came back.
         on_crash: Called with an error that is no sample's.
@@ -61,7 +60,7 @@ class ReadQueue:
         max_size: int,
         *,
         on_busy: Callable[[], None],
-        on_landed: Callable[[Flight], None],
+        on_landed: Callable[[Sequence[Flight]], None],
         on_take_off: Callable[[Flight], None] | None,
         on_run: Callable[[Run], None],
         on_crash: Callable[[BaseException], None],
@@ -153,7 +152,7 @@ class ReadQueue:
             self._stints -= flight.in_stint
         if flight.thread is not None:
             self._pool.give_up(flight.thread)
-        self._resolve(flight.asks, [*results, error])
+        resolve(flight.asks, [*results, error])
         self._pump_soon()
         return True
 
@@ -182,7 +181,7 @@ class ReadQueue:
         """Begin a hop beyond the limit."""
         with self._lock:
             flight = self._begin(asks, in_stint=False)
-        self._employ(lambda: self._fly(flight), lambda error: self._never_flew(flight, error))
+        self._employ(lambda: self._fly_alone(flight), lambda error: self._never_flew(flight, error))
 
     def _employ(self, work: Callable[[], object], on_failure: Callable[[BaseException], None]) -> None:
         task = asyncio.ensure_future(_carry_out(work, executor=self._pool))
@@ -198,12 +197,12 @@ class ReadQueue:
         with self._lock:
             self._stints -= 1
             asks = [] if self._stints else self._next_asks(1)
-        self._resolve(asks, [error] * len(asks))  # whoever asked knows when to try again
+        resolve(asks, [error] * len(asks))  # whoever asked knows when to try again
 
     def _never_flew(self, flight: Flight, error: BaseException) -> None:
         with self._lock:
             del self.flying[flight]
-        self._resolve(flight.asks, [error] * len(flight.asks))
+        resolve(flight.asks, [error] * len(flight.asks))
 
     # -- in a thread, or with the lock ---------------------------------------------------------------------------------
 
@@ -213,8 +212,10 @@ class ReadQueue:
         for _ in range(2):
             if self._may_recruit():
                 self._pool.submit(self._stint)
-        while (flight := self._next_flight()) is not None and self._fly(flight):
-            pass
+        flight = self._next_flight()
+        while flight is not None:
+            flight.read()
+            flight = self._next_flight(flight)
 
     def _may_recruit(self) -> bool:
         """Count one more stint if there is work and room for it."""
@@ -223,13 +224,20 @@ class ReadQueue:
             self._stints += may
             return may
 
-    def _next_flight(self) -> Flight | None:
+    def _next_flight(self, landed: Flight | None = None) -> Flight | None:
+        """Begin the next flight of a stint, and tell of the one before it, that has landed; None ends the stint."""
+        following = None
         with self._lock:
+            if landed is not None and not self._has_landed(landed):
+                return None  # the loop gave it up, and this thread with it
             room = not self._held and self._stints <= self._tuner.limit
             if room and (asks := self._next_asks(self._tuner.group)):
-                return self._begin(asks, in_stint=True)
-            self._stints -= 1
-            return None
+                following = self._begin(asks, in_stint=True)
+            else:
+                self._stints -= 1
+        if landed is not None:
+            self._mailbox.post_lazily(self._landed, landed)
+        return following
 
     def _next_asks(self, count: int) -> list[Ask]:
         asks: list[Ask] = []
@@ -244,23 +252,26 @@ class ReadQueue:
             self._mailbox.post(self._on_take_off, flight)
         return flight
 
-    def _fly(self, flight: Flight) -> bool:
-        """Carry out a hop; False if it was given up meanwhile, and this thread with it."""
+    def _fly_alone(self, flight: Flight) -> None:
         flight.read()
         with self._lock:
-            if self.flying.pop(flight, flight) is flight:
-                return False
-        self._mailbox.post(self._landed, flight, lazily=True)
-        return True
+            if not self._has_landed(flight):
+                return
+        self._mailbox.post_lazily(self._landed, flight)
+
+    def _has_landed(self, flight: Flight) -> bool:
+        """Take a flight that is over from those under way; False if it was given up before."""
+        return self.flying.pop(flight, flight) is not flight
 
     # -- on the loop again ---------------------------------------------------------------------------------------------
 
-    def _landed(self, flight: Flight) -> None:
-        if flight.alarm is not None:
-            flight.alarm.cancel()
-        self._learn(flight)
-        self._resolve(flight.asks, flight.results)
-        self._on_landed(flight)
+    def _landed(self, flights: Sequence[Flight]) -> None:
+        for flight in flights:
+            if flight.alarm is not None:
+                flight.alarm.cancel()
+            self._learn(flight)
+            resolve(flight.asks, flight.results)
+        self._on_landed(flights)
         if self._waiting and self._stints < self._tuner.limit:
             self._pump_soon()
 
@@ -279,16 +290,6 @@ class ReadQueue:
             elif isinstance(result, Exception) and fate_of(result) in (Fate.DEAD, Fate.SCARCE):
                 continue
             self.answered = max(self.answered, flight.began or 0.0)
-
-    @staticmethod
-    def _resolve(asks: Sequence[Ask], results: Sequence[Outcome | BaseException]) -> None:
-        for ask, result in zip(islice(asks, len(results)), results, strict=True):
-            if ask.answer.done():  # cancelled, or answered otherwise
-                continue
-            if isinstance(result, BaseException):
-                ask.answer.set_exception(result)
-            else:
-                ask.answer.set_result(result)
 
 
 def _do(work: Callable[[], object]) -> None:

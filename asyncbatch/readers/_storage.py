@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from asyncbatch._errors import describe
@@ -168,15 +168,17 @@ class Storage:
             seconds = len(flight.parts) * (_SLOW_AT_FIRST if slow is None else slow)
             flight.alarm = asyncio.get_running_loop().call_later(seconds, flight.is_slow)
 
-    def _landed(self, flight: Flight) -> None:
-        if flight.results and not any(isinstance(result, PutOff) for result in flight.results):
-            seconds = sum(flight.times) / len(flight.times)
-            self.latencies.add(seconds)
-            self.tuner.landed(seconds, flight.generation, is_the_limit=self._queue.others_wait and self._wants_more())
-            self._tell()
-            self.gate.landed(flight.times, directly=False)
-        for part, result in zip(flight.parts, flight.results, strict=False):
-            self._answered(part, result if isinstance(result, Exception) else None)
+    def _landed(self, flights: Sequence[Flight]) -> None:
+        is_the_limit = self._queue.others_wait and self._wants_more()
+        for flight in flights:
+            if flight.results and not any(isinstance(result, PutOff) for result in flight.results):
+                seconds = sum(flight.times) / len(flight.times)
+                self.latencies.add(seconds)
+                self.tuner.landed(seconds, flight.generation, is_the_limit=is_the_limit)
+                self.gate.landed(flight.times, directly=False)
+            for part, result in zip(flight.parts, flight.results, strict=False):
+                self._answered(part, result if isinstance(result, Exception) else None)
+        self._tell()
         self._watch.landed()
 
     def _ran(self, run: Run) -> None:

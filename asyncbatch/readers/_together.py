@@ -81,7 +81,7 @@ def read_together(parts: Sequence[Readable], rooms: Sequence[Room | None], hop: 
     began = perf_counter()
     results = _together(parts, rooms, hop) if len(parts) > 1 else None
     if results is None:
-        results = [hop.result(part, room) for part, room in zip(parts, rooms, strict=True)]
+        return [hop.result(part, room) for part, room in zip(parts, rooms, strict=True)]
     share = (perf_counter() - began) / len(parts)  # each has its part of the time, one after the other
     for place, result in enumerate(results):
         if isinstance(result, Content):

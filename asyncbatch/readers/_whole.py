@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from io import FileIO
 from mmap import mmap
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Protocol
 
 from asyncbatch._errors import FileChanged
@@ -149,12 +149,16 @@ class Hop:
 
     def result(self, part: Readable, room: Claimant | None) -> Outcome | Exception:
         """Read one part, or return why that could not be done."""
+        began = perf_counter()
         try:
-            return read_file(part, self.max_size, self, room)
+            outcome = read_file(part, self.max_size, self, room)
         except FileNotFoundError as error:
             return _mount_is_gone(part.path, self.devices) or error
         except Exception as error:  # noqa: BLE001 - it is the part's
             return error
+        if isinstance(outcome, Content):
+            outcome.began, outcome.ended = began, perf_counter()
+        return outcome
 
 
 def read_file(part: Readable, max_size: int, hop: Hop | None = None, room: Claimant | None = None) -> Outcome:
