@@ -25,6 +25,7 @@ from asyncbatch._counters import Counters
 from asyncbatch._credits import Credits
 from asyncbatch._decode_pool import start_threads
 from asyncbatch._decoding import Decoding, Done
+from asyncbatch._demand import Demand
 from asyncbatch._errors import ReadError
 from asyncbatch._leaving import Leaving
 from asyncbatch._made import Coming, Dooms, MadeBatch
@@ -42,8 +43,6 @@ __all__ = ["Pipeline"]
 
 # Samples. A hop to the planning thread costs some 60 µs. It is fewer at first, since a source may take long for each.
 _PLANNED_AT_FIRST, _PLANNED_AT_ONCE = 64, 512
-
-_MANY_BATCHES = 16  # read ahead, half a second of decoding or more: they wait behind a late one, not for more reads
 
 _PLAN_CLOSE_TIMEOUT = 1.0  # seconds for a user's source to return; after that its daemon thread is left to itself
 
@@ -79,7 +78,8 @@ class Pipeline:
         self._memory = BatchMemory(spare=stages.prefetch)
         self._reads: Reads | None = None
         self._decoder = stages.decoder
-        self._credits = Credits(stages.prefetch, loop, self._has_little_to_do)
+        self._demand = demand = Demand(stages.decode_threads, stages.plan.batch_size)
+        self._credits = Credits(stages.prefetch, loop, demand.has_little_to_do)
         # Reading bounds how many planned batches wait to be opened; without it only this queue does.
         self._planned: asyncio.Queue[Assembly | None] = asyncio.Queue(0 if stages.reader else stages.prefetch)
         on_error = stages.on_error
@@ -92,9 +92,8 @@ class Pipeline:
         self._crash: BaseException | None = None
         self._stopped = False
         self._opening: asyncio.Task[Any] | None = None
-        self._incomplete = 0  # open batches that wait for rows
-        self._mailbox = Mailbox(loop, self._is_starving, self._fail)
-        self._decoding = Decoding(stages, loop, self._mailbox, self._account, self._fail)
+        self._mailbox = demand.mailbox = Mailbox(loop, demand.is_starving, self._fail)
+        self._decoding = demand.decoding = Decoding(stages, loop, self._mailbox, self._account, self._fail)
 
     def __enter__(self) -> Self:
         """Start the decode threads.
@@ -135,8 +134,9 @@ class Pipeline:
             return
         self._opening = asyncio.current_task()
         told = self._decoding, self._arrived, self._unreadable, self._fail, self._credits.look
-        async with opened_reads(self._stages, self._counters, self._mailbox, self._wants_more, *told) as self._reads:
+        async with opened_reads(self._stages, self._counters, self._mailbox, self._demand, *told) as self._reads:
             self._opening = None
+            self._demand.reads = self._reads
             if self._reads is not None:
                 self._decoder = self._reads.decoder
             producer = asyncio.create_task(self._produce(self._reads))
@@ -226,7 +226,7 @@ class Pipeline:
             if assembly.is_void and assembly.planned.error is None:  # it will not be delivered, and needs no memory
                 continue
             held = assembly.open()
-            self._incomplete += 1
+            self._demand.incomplete += 1
             for start in range(0, len(held), self._decoding.group):  # those that waited for their batch to open
                 self._decoding.decode(assembly, held[start : start + self._decoding.group])
             if assembly.planned.error is not None:
@@ -237,31 +237,16 @@ class Pipeline:
                 self._reads.opened(assembly)
             self._mailbox.open()  # what came for this batch is urgent now
 
-    def _has_little_to_do(self) -> bool:
-        """Whether no more is to be decoded, as far as the loop has heard, than the threads are at; from any thread."""
-        reads = self._reads
-        runs = 0 if reads is None else reads.runs_under_way
-        return self._decoding.jobs + runs <= self._stages.decode_threads
-
-    def _is_starving(self) -> bool:
-        """Whether bytes are needed: batches wait for rows, and decode threads have or will soon have nothing to do."""
-        return self._incomplete > 0 and self._decoding.jobs < 2 * self._stages.decode_threads
-
-    def _wants_more(self) -> bool:
-        """Whether more reads would help: little was read ahead, or decoding waits, and not for a late one alone."""
-        if self._reads is None:
-            return True
-        ahead = self._reads.window.waiting + self._mailbox.put_by
-        batch = max(self._stages.plan.batch_size, 4 * self._stages.decode_threads)
-        return ahead < batch or (ahead < _MANY_BATCHES * batch and self._is_starving())
-
     def _account(self, done: Done) -> None:
         complete_batch, sizes, seconds = done
         self._counters.decode_seconds += seconds
         if self._reads is not None and sizes:
             self._reads.window.release(sizes)
+            self._demand.decoded(len(sizes))
         if complete_batch is not None:
             self._completed(complete_batch)
+        if self._reads is not None and self._demand.stands_still():
+            self._reads.hurry()
         self._credits.look()
 
     # -- leaving ------------------------------------------------------------------------------------------------------
@@ -274,7 +259,7 @@ class Pipeline:
             self._completed(assembly)
 
     def _completed(self, assembly: Assembly) -> None:
-        self._incomplete -= assembly.is_open
+        self._demand.incomplete -= assembly.is_open
         if self._dooms is not None:
             too_many = self._dooms(assembly.planned.epoch, len(assembly.seating.failures))
             self._doomed = self._doomed or assembly.will_raise or too_many
@@ -295,4 +280,4 @@ class Pipeline:
         self._stand_ins.clear()
         self._decoding.clear()
         self._memory.close()
-        self._reads, self._decoder = None, None  # see `Reads.aclose`
+        self._reads, self._decoder, self._demand.reads = None, None, None  # see `Reads.aclose`

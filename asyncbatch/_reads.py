@@ -18,6 +18,7 @@ from typing import Any
 from asyncbatch._assembly import Assembly
 from asyncbatch._counters import Counters
 from asyncbatch._decoding import Decoding
+from asyncbatch._demand import Demand
 from asyncbatch._keeping import Kept
 from asyncbatch._mailbox import Mailbox
 from asyncbatch._restoring import Restoring
@@ -137,6 +138,11 @@ class Reads:
             self._runs.opened(assembly)
         if self._restoring is not None:
             self._restoring.opened(assembly)
+
+    def hurry(self) -> None:
+        """Hear that nothing can be decoded before something more is read."""
+        if isinstance(self._reader, OpenFileReader | OpenCachingReader):
+            self._reader.hurry()
 
     def ask_at_once(self, assembly: Assembly, slot: int, sample: Sample) -> None:
         """Have a sample read for a slot without waiting for room.
@@ -259,7 +265,7 @@ async def opened_reads(
     stages: Stages,
     counters: Counters,
     mailbox: Mailbox,
-    wants_more: Callable[[], bool],
+    demand: Demand,
     decoding: Decoding,
     on_data: Callable[[Assembly, int, Any], None],
     on_failure: Callable[[Assembly, int, BaseException], None],
@@ -272,14 +278,14 @@ async def opened_reads(
         stages: What the pipeline is made of.
         counters: What was read is added here.
         mailbox: The pipeline's, from threads to the loop.
-        wants_more: Tells whether more reads would help.
+        demand: Tells how many reads are of use.
         decoding: As `Reads` has it, and what comes after it.
         on_data: Of `Reads`.
         on_failure: Of `Reads`.
         on_crash: Of `Reads`.
         on_run_ended: Of `Reads`.
     """
-    async with opened(stages.reader, mailbox, wants_more, on_crash) as reader:
+    async with opened(stages.reader, mailbox, demand.wants_more, on_crash, demand.rate) as reader:
         reads = None
         if reader is not None:
             kept = None

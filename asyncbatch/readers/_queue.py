@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import call
 
 from aiofiles.ospath import wrap
 
@@ -98,8 +99,7 @@ class ReadQueue:
         else:
             with self._lock:
                 self._waiting.append(ask)
-            if self._stints < self._tuner.limit:
-                self._pump_soon()
+            self.look()
         self._on_busy()
 
     def hold(self) -> None:
@@ -110,6 +110,11 @@ class ReadQueue:
         """Go on where `hold` stopped."""
         self._held = False
         self._pump_soon()
+
+    def look(self) -> None:
+        """Begin more reads if the tuner has room for them."""
+        if self._waiting and self._stints < self._tuner.most:
+            self._pump_soon()
 
     def close(self) -> None:
         """Begin nothing any more; what is under way stops where it is safe."""
@@ -220,7 +225,7 @@ class ReadQueue:
     def _may_recruit(self) -> bool:
         """Count one more stint if there is work and room for it."""
         with self._lock:
-            may = not self._held and bool(self._waiting) and self._stints < self._tuner.limit
+            may = not self._held and bool(self._waiting) and self._stints < self._tuner.most
             self._stints += may
             return may
 
@@ -230,7 +235,7 @@ class ReadQueue:
         with self._lock:
             if landed is not None and not self._has_landed(landed):
                 return None  # the loop gave it up, and this thread with it
-            room = not self._held and self._stints <= self._tuner.limit
+            room = not self._held and self._stints <= self._tuner.most
             if room and (asks := self._next_asks(self._tuner.group)):
                 following = self._begin(asks, in_stint=True)
             else:
@@ -272,8 +277,7 @@ class ReadQueue:
             self._learn(flight)
             resolve(flight.asks, flight.results)
         self._on_landed(flights)
-        if self._waiting and self._stints < self._tuner.limit:
-            self._pump_soon()
+        self.look()
 
     def _run_landed(self, run: Run) -> None:
         if run.count > len(run.troubles):
@@ -292,9 +296,5 @@ class ReadQueue:
             self.answered = max(self.answered, flight.began or 0.0)
 
 
-def _do(work: Callable[[], object]) -> None:
-    work()
-
-
-_carry_out = wrap(_do)
+_carry_out = wrap(call)
 """`await _carry_out(work, executor=pool)`: aiofiles' way to have a blocking call done in a thread."""

@@ -62,6 +62,7 @@ class Storage:
         mailbox: From them to the loop.
         counters: What is done is counted here.
         wants_more: Whether decoding would use up more than it gets.
+        rate: How many files a second it uses up; None while it would take more.
         on_crash: Called with an error that is no sample's.
         has_replica: Whether the same tree is to be had elsewhere, so that nothing needs to wait for this one.
 
@@ -85,12 +86,14 @@ class Storage:
         counters: ReadCounters,
         *,
         wants_more: Callable[[], bool],
+        rate: Callable[[], float | None],
         on_crash: Callable[[BaseException], None],
         has_replica: bool,
     ) -> None:
         self.root = root
         self._counters = counters
         self._wants_more = wants_more
+        self._rate = rate
         self._policy = policy
         self.found = found
         self.latencies, self.tuner, self.gate = found.latencies, found.tuner, found.gate
@@ -146,6 +149,12 @@ class Storage:
         self.tuner.scarce(len(self._queue.flying) if under_way is None else under_way)
         self._tell()
 
+    def hurry(self) -> None:
+        """Have as many reads under way as may be."""
+        if self.tuner.is_paced:
+            self.tuner.keep_pace(None, None)
+            self._queue.look()
+
     def close(self) -> None:
         """Begin nothing any more."""
         self._watch.close()
@@ -169,7 +178,7 @@ class Storage:
             flight.alarm = asyncio.get_running_loop().call_later(seconds, flight.is_slow)
 
     def _landed(self, flights: Sequence[Flight]) -> None:
-        is_the_limit = self._queue.others_wait and self._wants_more()
+        is_the_limit = self._queue.others_wait and not self.tuner.is_paced and self._wants_more()
         for flight in flights:
             if flight.results and not any(isinstance(result, PutOff) for result in flight.results):
                 seconds = sum(flight.times) / len(flight.times)
@@ -178,6 +187,7 @@ class Storage:
                 self.gate.landed(flight.times, directly=False)
             for part, result in zip(flight.parts, flight.results, strict=False):
                 self._answered(part, result if isinstance(result, Exception) else None)
+        self.tuner.keep_pace(self._rate(), self.latencies.quantile(0.5))
         self._tell()
         self._watch.landed()
 

@@ -201,6 +201,11 @@ class OpenCachingReader:
         """How many reads it carries out at once: as many as the reader behind it."""
         return self.inner.concurrency
 
+    def hurry(self) -> None:
+        """Have the reader behind it hurry, if it can."""
+        if isinstance(self.inner, OpenFileReader):
+            self.inner.hurry()
+
     async def read(self, sample: Sample) -> bytes:
         """Return the sample's bytes, from the cache or from where it is."""
         return bytes((await self.timed_read(sample)).data)

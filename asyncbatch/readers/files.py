@@ -92,6 +92,7 @@ class FileReader:
         mailbox: Mailbox | None = None,
         wants_more: Callable[[], bool] = lambda: True,
         on_crash: Callable[[BaseException], None] = lambda error: None,
+        rate: Callable[[], float | None] = lambda: None,
     ) -> AsyncGenerator[OpenFileReader, None]:
         """Return a context manager that holds the threads; its value reads.
 
@@ -99,6 +100,7 @@ class FileReader:
             mailbox: The pipeline's, which knows whether anybody waits for what is read; None for one of its own.
             wants_more: Tells whether what is read is used up as fast as it comes, so that reading more at once helps.
             on_crash: Called with what went wrong in using it up.
+            rate: Tells how many samples a second are used up; None while more would be, if they came.
         """
         own = Mailbox(asyncio.get_running_loop())
         mailbox = mailbox or own
@@ -130,6 +132,7 @@ class FileReader:
             mailbox=mailbox,
             counters=counters,
             wants_more=wants_more,
+            rate=rate,
             on_crash=on_crash,
             has_replica=len(roots) > 1,
         )
@@ -182,6 +185,10 @@ class OpenFileReader:
             return go_on
         storage.put(Ask(part, FirstTry(sample.path, storage.identities, tell, go_on), room))
         return None
+
+    def hurry(self) -> None:
+        """Have as many reads under way as may be: somebody waits, and for nothing else."""
+        self._replicas.hurry()
 
     @property
     def answers_at_once(self) -> bool:

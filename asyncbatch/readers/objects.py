@@ -97,14 +97,14 @@ class ObjectReader:
 
     @asynccontextmanager
     async def open(
-        self, mailbox: object = None, wants_more: Callable[[], bool] = lambda: True, on_crash: object = None
+        self, mailbox: object = None, wants_more: Callable[[], bool] = lambda: True, *further: object
     ) -> AsyncGenerator[OpenObjectReader, None]:
         """Return a context manager that holds the connections; its value reads.
 
         Args:
             mailbox: The pipeline's, which nothing here needs: there are no threads.
             wants_more: Tells whether what is read is used up as fast as it comes, so that reading more at once helps.
-            on_crash: As `mailbox`.
+            further: As `mailbox`.
         """
         fixed = None if self.concurrency == "auto" else self.concurrency
         found = self._findings.borrow("", fixed, in_groups=False)
