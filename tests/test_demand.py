@@ -186,7 +186,7 @@ def test_reads_hurry_where_decoding_stands_still(monkeypatch, tmp_path, cache, s
     for index in range(20):
         (tmp_path / f"{index}").write_bytes(index.to_bytes(8, "little"))
     hurries = []
-    monkeypatch.setattr(OpenFileReader, "hurry", lambda reader: hurries.append(reader))
+    monkeypatch.setattr(OpenFileReader, "hurry", lambda reader: hurries.append(reader.concurrency))
     monkeypatch.setattr(Demand, "stands_still", lambda demand: stands_still)
     reader = ab.FileReader(concurrency=2)
     settings = {"cache": ab.Cache("memory", limit="1MB")} if cache else {}
