@@ -33,11 +33,11 @@ class Mailbox:
 
     Args:
         loop: Where it is delivered.
-        on_crash: Called with what a delivery raised: nobody else would hear of it, and wait for ever. By default it is
-            raised, and the loop's business.
         is_urgent: Whether somebody waits now for what is posted lazily; asked from any thread. It may say no only if
             the loop will `open` the mailbox, or something will be posted that is not lazy, before it can matter. And
             whoever makes it say yes has to `open` the mailbox after that.
+        on_crash: Called with what a delivery raised, since whoever waits for what it was about would wait for ever. By
+            default it is raised, and the loop's business.
     """
 
     def __init__(

@@ -133,7 +133,7 @@ class Tuner:
         """Let no more reads be under way than bring somewhat more than is used up, by Little's law.
 
         What is read beyond that takes cores, and the interpreter, from decoding, while the caller waits. On two cores,
-        from a mount at 30 ms, a caller with steps of 40 ms was busy for 77 % of the time without this, 96 % with it.
+        from a mount at 30 ms, two epochs in a row came at 752 pictures a second without this and at 872 with it.
 
         Args:
             rate: Files a second that are used up; None where more would be.
