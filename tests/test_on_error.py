@@ -470,7 +470,9 @@ def test_a_kept_batch_never_changes_though_samples_were_left_out(on_error):
         assert batch.images.flags.c_contiguous
     del kept, batch
     again = {images.ctypes.data for images, _ in loader}
-    assert len(again) <= 4 + 2  # positive control: what is not kept is used again
+    # Positive control: what is not kept is used again. With 4 batches ready and 2 in hands it takes 6 places, and some
+    # more where the interpreter has no lock: there an array ends when the thread that made it comes to that.
+    assert len(again) < 12
 
 
 # -- Replace -----------------------------------------------------------------------------------------------------------
