@@ -14,6 +14,7 @@ _ENOUGH_WAITING = 0.02  # of the time: less is nothing that anybody could win ba
 _TOO_EARLY, _TOO_SHORT = 8, 1.0  # batches and seconds: before, most of the waiting is the start
 _BUSY = 0.8  # of the decode threads' time: the rest is the hand-over of their work
 _FULL = 0.8  # of the read-ahead budget
+_MUCH_AHEAD = 4  # batches: reads are not what is lacking then, but a late one
 _SLOW_TAIL = 5.0  # how many times the median the 99th percentile is where single reads are the trouble
 _FEW = 0.5  # of the reads that are allowed at once: if fewer are under way, it is not the storage that lacks them
 _AT_ONCE = 0.5  # of the samples: where more were read directly, the storage is the page cache or as fast
@@ -50,6 +51,11 @@ def _for_reading(stats: Stats) -> str:
         return (
             f"single slow reads hold up whole batches, and the look-ahead is full; look further ahead, "
             f'read_ahead="{size(2 * stats.read_ahead)}", or take batches as they complete, in_order=False.'
+        )
+    if late > _SLOW_TAIL * median and stats.bytes_ahead * stats.batches > _MUCH_AHEAD * stats.bytes_read:
+        return (
+            "single slow reads hold up whole batches, while others lie ready behind them; more and more do, so give it "
+            "some seconds, or take batches as they complete, in_order=False."
         )
     if max(stats.direct, stats.cache_hits) > _AT_ONCE * stats.samples:
         return "reading from a local disk or its cache is the limit; a faster disk or smaller files would help."

@@ -18,6 +18,13 @@ _MANY_BATCHES = 16  # read ahead, half a second of decoding or more: they wait b
 # up again before decoding has to wait.
 _ENOUGH_BATCHES = 8
 
+# Of what decoding uses up, so much is read: half as much again until decoding could go on while the slowest read comes,
+# and for half as long again; from then on a little more, for the storage may become worse. Reading takes cores, and the
+# interpreter, from decoding, while the caller waits.
+_GETTING_AHEAD = 1.5
+_COVER = 1.5
+_AHEAD = 1.1
+
 _INTERVAL = 0.25  # seconds over which the rate of decoding is taken: some ten batches, longer than any of them varies
 _PAUSE = 1.0  # an interval that is longer than this had a pause in it, and says nothing
 
@@ -43,7 +50,7 @@ class Demand:
         self.incomplete = 0
         self.reads: Reads | None = None
         self._threads = threads
-        self._batch_size = batch_size
+        self._batch = max(batch_size, 4 * threads)  # samples that keep the threads busy for a while
         self._rate: float | None = None
         self._since = 0.0
         self._decoded = 0
@@ -76,19 +83,24 @@ class Demand:
         """Whether more reads would help: little was read ahead, or decoding waits, and not for a late one alone."""
         if self.reads is None:
             return True
-        batch = max(self._batch_size, 4 * self._threads)
         ahead = self._ahead(self.reads)
-        return ahead < batch or (ahead < _MANY_BATCHES * batch and self.is_starving())
+        return ahead < self._batch or (ahead < _MANY_BATCHES * self._batch and self.is_starving())
 
-    def rate(self) -> float | None:
-        """Return how many samples a second are used up, while all that decoding can take is there.
+    def pace(self, slowest: float) -> float | None:
+        """Return how many samples a second had better be read, while all that decoding can take is there.
 
-        None: it could take more, or how much it takes is not known.
+        None: as many as can be had, for decoding could take more, or how much it takes is not known.
+
+        Args:
+            slowest: Seconds that the slowest of late reads took.
         """
         reads = self.reads
-        if reads is None or self.has_little_to_do() or self._ahead(reads) < _ENOUGH_BATCHES * self._batch_size:
+        if reads is None or self._rate is None or self.has_little_to_do():
             return None
-        return self._rate
+        ahead = self._ahead(reads)
+        if ahead < _ENOUGH_BATCHES * self._batch:
+            return None
+        return self._rate * (_AHEAD if ahead > _COVER * self._rate * slowest else _GETTING_AHEAD)
 
     def _ahead(self, reads: Reads) -> int:
         return reads.window.waiting + self.mailbox.put_by

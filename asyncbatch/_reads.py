@@ -149,7 +149,7 @@ class Reads:
 
         The batch that it is for may be the next to leave, and those that fill the window wait behind it.
         """
-        self._begin_read(assembly, slot, sample, self._room_now(assembly, slot, sample))
+        self._begin_read(assembly, slot, sample, self._room_now(assembly, slot, sample), urgent=True)
 
     def _room_if_free(self, assembly: Assembly, slot: int, sample: Sample) -> Room | None:
         place = assembly.planned.place, slot
@@ -165,12 +165,12 @@ class Reads:
     def _room_now(self, assembly: Assembly, slot: int, sample: Sample) -> Room:
         return self.window.reserve_now(sample.length, assembly, (assembly.planned.place, slot))
 
-    def _begin_read(self, assembly: Assembly, slot: int, sample: Sample, room: Room) -> None:
+    def _begin_read(self, assembly: Assembly, slot: int, sample: Sample, room: Room, *, urgent: bool = False) -> None:
         read = self._new(assembly, slot, sample, room)
         if self._begin is None:
             go_on: GoOn | None = partial(self._read, read.sample)
         else:
-            go_on = self._begin(read.sample, read.room, partial(self._hear, read))
+            go_on = self._begin(read.sample, read.room, partial(self._hear, read), urgent=urgent)
         if go_on is not None:
             self._employ(self._carry_out(read, go_on))
 
@@ -180,7 +180,7 @@ class Reads:
             return
         sample = assembly.planned.samples[slot]
         if known is None:
-            self.ask_at_once(assembly, slot, sample)
+            self._begin_read(assembly, slot, sample, self._room_now(assembly, slot, sample))
         else:
             read = self._new(assembly, slot, sample, self._room_now(assembly, slot, sample))
             self._employ(self._carry_out(read, self._reader.go_on(sample, read.room, known)))
@@ -285,7 +285,7 @@ async def opened_reads(
         on_crash: Of `Reads`.
         on_run_ended: Of `Reads`.
     """
-    async with opened(stages.reader, mailbox, demand.wants_more, on_crash, demand.rate) as reader:
+    async with opened(stages.reader, mailbox, demand.wants_more, on_crash, demand.pace) as reader:
         reads = None
         if reader is not None:
             kept = None

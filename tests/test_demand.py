@@ -52,32 +52,40 @@ def decode(demand, clock, *, samples, seconds, jobs=10):
         demand.decoded(samples // jobs)
 
 
-# -- how much is used up -----------------------------------------------------------------------------------------------
+# -- how much is used up, and so is to be read -------------------------------------------------------------------------
 
 
-def test_the_rate_is_what_is_decoded_a_second(clock):
+def test_somewhat_more_is_read_than_is_decoded(clock):
     demand = make()
-    assert demand.rate() is None  # not known yet
+    assert demand.pace(0.03) is None  # it is not known yet
     decode(demand, clock, samples=400, seconds=0.5)
-    assert demand.rate() == pytest.approx(800)
+    assert demand.pace(0.03) == pytest.approx(1.1 * 800)
     decode(demand, clock, samples=100, seconds=0.5)  # and it follows
-    assert demand.rate() == pytest.approx(200)
+    assert demand.pace(0.03) == pytest.approx(1.1 * 200)
+
+
+@pytest.mark.parametrize(("waiting", "times"), [(2399, 1.5), (2401, 1.1)])
+def test_more_is_read_until_the_slowest_read_can_be_waited_for(clock, waiting, times):
+    """At 800 a second and reads that take up to 2 s, 1,600 and half of that again are to lie ahead."""
+    demand = make(waiting=waiting)
+    decode(demand, clock, samples=400, seconds=0.5)
+    assert demand.pace(2.0) == pytest.approx(times * 800)
 
 
 @pytest.mark.parametrize(
     "lacking", [{"jobs": THREADS}, {"waiting": ENOUGH - 1}, {"waiting": 0, "put_by": ENOUGH - 1}], ids=str
 )
-def test_there_is_no_rate_while_decoding_could_take_more(clock, lacking):
+def test_there_is_no_pace_while_decoding_could_take_more(clock, lacking):
     """Threads with nothing more to do, or little read ahead: reads are to come as fast as they can."""
     demand = make(**lacking)
     decode(demand, clock, samples=400, seconds=0.5)
-    assert demand.rate() is None
+    assert demand.pace(0.03) is None
 
 
 def test_reads_that_nobody_has_heard_of_are_there(clock):
     demand = make(waiting=ENOUGH - 30, put_by=30)
     decode(demand, clock, samples=400, seconds=0.5)
-    assert demand.rate() == pytest.approx(800)
+    assert demand.pace(0.03) == pytest.approx(1.1 * 800)
 
 
 def test_a_pause_is_no_slow_decoding(clock):
@@ -86,7 +94,7 @@ def test_a_pause_is_no_slow_decoding(clock):
     decode(demand, clock, samples=400, seconds=0.5)
     clock.now += 60.0
     demand.decoded(1)
-    assert demand.rate() == pytest.approx(800)
+    assert demand.pace(0.03) == pytest.approx(1.1 * 800)
 
 
 @pytest.mark.parametrize(("jobs", "incomplete", "stands"), [(0, 1, True), (1, 1, False), (0, 0, False)])
@@ -103,11 +111,11 @@ def tuner_of(limit, fixed=None):
     return tuner
 
 
-def test_as_many_reads_as_bring_half_as_much_again():
-    """Little's law: 800 files a second that take 34 ms each are 27 at once, and half as many more to get ahead."""
+def test_as_many_reads_as_are_needed():
+    """Little's law: 1,200 files a second that take 34 ms each are 41 at once."""
     tuner = tuner_of(64)
     assert tuner.most == 64
-    tuner.keep_pace(800.0, 0.034)
+    tuner.keep_pace(1200.0, 0.034)
     assert (tuner.most, tuner.limit, tuner.is_paced) == (41, 64, True)
     tuner.keep_pace(None, 0.035)
     assert (tuner.most, tuner.is_paced) == (64, False)
@@ -149,7 +157,7 @@ async def test_reads_slow_down_and_hurry(monkeypatch, tmp_path):
     """On real threads: 64 reads at once, 16 where few are used up a second, and 64 again when somebody waits."""
     (tmp_path / "file").write_bytes(b"bytes")
     sample = ab.Sample(key="file", path=str(tmp_path / "file"))
-    flying, answers, rate = [], threading.Semaphore(0), None
+    flying, answers, pace = [], threading.Semaphore(0), None
     read_file = _whole.read_file
 
     def read_slowly(*args):
@@ -164,17 +172,17 @@ async def test_reads_slow_down_and_hurry(monkeypatch, tmp_path):
 
     monkeypatch.setattr(_found, "Tuner", Wide)
     monkeypatch.setattr(_whole, "read_file", read_slowly)
-    async with ab.FileReader().open(rate=lambda: rate) as reader:
+    async with ab.FileReader().open(pace=lambda slowest: pace) as reader:
         reads = [asyncio.create_task(reader.read(sample)) for _ in range(400)]
         await until(lambda: len(flying) == 64)
-        rate = 0.001
+        pace = 0.001
         answers.release(64)  # from here on it is known how long a read takes; threads that were at it begin another
         await until(lambda: sum(read.done() for read in reads) == 64)
         answers.release(64 - 16)
         await until(lambda: sum(read.done() for read in reads) == 2 * 64 - 16 and len(flying) == 16)
         reader.hurry()
         await until(lambda: len(flying) == 64)
-        rate = None
+        pace = None
         answers.release(400)
         assert await asyncio.gather(*reads) == [b"bytes"] * 400
 

@@ -8,6 +8,7 @@ import errno
 import gc
 import logging
 import math
+import sys
 import threading
 import weakref
 from contextlib import nullcontext
@@ -470,9 +471,10 @@ def test_a_kept_batch_never_changes_though_samples_were_left_out(on_error):
         assert batch.images.flags.c_contiguous
     del kept, batch
     again = {images.ctypes.data for images, _ in loader}
-    # Positive control: what is not kept is used again. With 4 batches ready and 2 in hands it takes 6 places, and some
-    # more where the interpreter has no lock: there an array ends when the thread that made it comes to that.
-    assert len(again) < 12
+    # Positive control: what is not kept is used again, but for 4 batches that are ready and 2 in hands. Where the
+    # interpreter has no lock, an array ends a little later, when the thread that made it comes to that.
+    has_lock = getattr(sys, "_is_gil_enabled", lambda: True)()
+    assert len(again) <= (4 + 2 if has_lock else 4 + 2 + 2)
 
 
 # -- Replace -----------------------------------------------------------------------------------------------------------

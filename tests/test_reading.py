@@ -50,6 +50,12 @@ def test_quantile_is_unknown_at_first():
     assert latencies([n / 100 for n in range(100)]).quantile(0.95) == pytest.approx(0.95, abs=0.05)
 
 
+def test_mean_counts_what_is_late():
+    """One read in a hundred that takes 2 s makes the others, of 100 ms, a fifth dearer."""
+    assert latencies([0.1] * 5).mean() is None
+    assert latencies(([0.1] * 99 + [2.1]) * 3).mean() == pytest.approx(0.12, rel=0.1)
+
+
 @pytest.mark.parametrize("changed", [content(mtime=2), content(size=11)])
 def test_a_file_that_was_replaced_is_noticed_once(changed):
     """Another size or time of change than when it was read before is reported; from then on that is the file."""

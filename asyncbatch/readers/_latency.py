@@ -22,6 +22,7 @@ class Latencies:
     def __init__(self) -> None:
         self._recent: deque[float] = deque(maxlen=_REMEMBERED)
         self._sorted: list[float] = []
+        self._mean: float | None = None
         self._new = 0
 
     def add(self, seconds: float) -> None:
@@ -31,12 +32,21 @@ class Latencies:
 
     def quantile(self, share: float) -> float | None:
         """Return the latency that `share` of the reads stayed below, None while too few were seen to tell."""
-        if self._new >= _REFRESHED:
-            self._sorted = sorted(self._recent)
-            self._new = 0
+        self._look()
         return self._sorted[int(share * len(self._sorted))] if self._sorted else None
+
+    def mean(self) -> float | None:
+        """Return their mean, None while too few were seen to tell."""
+        self._look()
+        return self._mean
 
     def deadline(self) -> float:
         """Return after how many seconds without an answer a read is taken to hang."""
         slow = self.quantile(0.99)
         return _FLOOR if slow is None else min(_LONGEST, max(_FLOOR, _BEYOND * slow))
+
+    def _look(self) -> None:
+        if self._new >= _REFRESHED:
+            self._sorted = sorted(self._recent)
+            self._mean = sum(self._sorted) / len(self._sorted)
+            self._new = 0

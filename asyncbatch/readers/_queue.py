@@ -92,13 +92,13 @@ class ReadQueue:
         """Whether more reads are asked for than may begin."""
         return bool(self._waiting)
 
-    def put(self, ask: Ask, *, at_once: bool = False) -> None:
-        """Have something read in its turn; or `at_once`, whatever else is under way or held back."""
+    def put(self, ask: Ask, *, urgent: bool = False, at_once: bool = False) -> None:
+        """Have something read in its turn; next, if it is urgent; or `at_once`, whatever is under way or held back."""
         if at_once:
             self._send([ask])
         else:
             with self._lock:
-                self._waiting.append(ask)
+                self._waiting.put(ask, urgent=urgent)
             self.look()
         self._on_busy()
 

@@ -77,20 +77,20 @@ class Replicas:
         return len(failed) < len(self._storages)
 
     async def read(
-        self, storage: Storage, sample: Sample, room: Room | None, failed: Failed
+        self, storage: Storage, sample: Sample, room: Room | None, failed: Failed, *, urgent: bool
     ) -> tuple[Storage, Outcome]:
         """Read a sample from one storage, or from another if that is faster; return which it was, too.
 
-        What a storage fails with is added to `failed`.
+        What a storage fails with is added to `failed`. One that is urgent goes before all others that wait.
         """
         self._reads += 1
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Outcome] = loop.create_future()
         if self.is_alone:
-            storage.put(Ask(self.part(storage, sample), answer, room))
+            storage.put(Ask(self.part(storage, sample), answer, room), urgent=urgent)
             return storage, await answer
         slow: asyncio.Future[None] = loop.create_future()
-        storage.put(Ask(self.part(storage, sample), answer, room, slow))
+        storage.put(Ask(self.part(storage, sample), answer, room, slow), urgent=urgent)
         answers = {answer: storage}
         try:
             either: list[asyncio.Future[Any]] = [answer, slow]
@@ -98,7 +98,7 @@ class Replicas:
             if not answer.done() and (other := self._for_a_hedge(storage)) is not None:
                 self._counters.hedges += 1
                 second: asyncio.Future[Outcome] = loop.create_future()
-                other.put(Ask(self.part(other, sample), second, room))
+                other.put(Ask(self.part(other, sample), second, room), urgent=True)
                 answers[second] = other
             return await _first(answers, failed)
         finally:

@@ -105,6 +105,8 @@ async def read(
     counters: ReadCounters,
     room: Room | None = None,
     first: Outcome | BaseException | None = None,
+    *,
+    urgent: bool = False,
 ) -> Timed:
     """Return a sample's bytes, those of a large file in pages of their own, and how long they took.
 
@@ -115,6 +117,8 @@ async def read(
         counters: Retries are counted here.
         room: What the bytes may take up; None for whatever they do.
         first: What the preferred storage answered already; None if it was not asked.
+        urgent: Whether it goes before all others that wait for their turn. What is tried again does in any case: it had
+            its turn, and its batch may be the next to leave.
 
     Raises:
         OSError: It could not be read, and trying again would not help or did not. Its attribute `attempts` tells how
@@ -128,7 +132,7 @@ async def read(
         storage = await replicas.choose(failed) if first is None else replicas.preferred
         try:
             if first is None:
-                storage, outcome = await replicas.read(storage, sample, room, failed)
+                storage, outcome = await replicas.read(storage, sample, room, failed, urgent=urgent)
             else:
                 outcome, first = _unwrapped(first), None
             if isinstance(outcome, Content):
@@ -145,6 +149,7 @@ async def read(
         else:
             assert room is not None  # noqa: S101 - who else would have put it off
             await room.wait(outcome.size)
+        urgent = True
 
 
 def _unwrapped(outcome: Outcome | BaseException) -> Outcome:

@@ -25,6 +25,7 @@ from asyncbatch.readers._whole import PutOff, Readable
 __all__ = ["Policy", "Storage"]
 
 _SLOW = 0.95  # quantile of the latencies from which on a read is slow
+_SLOWEST = 0.999  # of those remembered, the very slowest
 _SLOW_AT_FIRST = 1.0  # seconds, a guess, while too few latencies are known
 
 
@@ -62,7 +63,7 @@ class Storage:
         mailbox: From them to the loop.
         counters: What is done is counted here.
         wants_more: Whether decoding would use up more than it gets.
-        rate: How many files a second it uses up; None while it would take more.
+        pace: How many files a second had better be read, by what the slowest takes; None for as many as can be had.
         on_crash: Called with an error that is no sample's.
         has_replica: Whether the same tree is to be had elsewhere, so that nothing needs to wait for this one.
 
@@ -86,14 +87,14 @@ class Storage:
         counters: ReadCounters,
         *,
         wants_more: Callable[[], bool],
-        rate: Callable[[], float | None],
+        pace: Callable[[float], float | None],
         on_crash: Callable[[BaseException], None],
         has_replica: bool,
     ) -> None:
         self.root = root
         self._counters = counters
         self._wants_more = wants_more
-        self._rate = rate
+        self._pace = pace
         self._policy = policy
         self.found = found
         self.latencies, self.tuner, self.gate = found.latencies, found.tuner, found.gate
@@ -125,9 +126,9 @@ class Storage:
         )
         self._tell()
 
-    def put(self, ask: Ask) -> None:
-        """Have something read in its turn; its answer fails with what the read failed with."""
-        self._queue.put(ask)
+    def put(self, ask: Ask, *, urgent: bool = False) -> None:
+        """Have something read in its turn, or next; its answer fails with what the read failed with."""
+        self._queue.put(ask, urgent=urgent)
 
     def run(self, run: Run) -> None:
         """Have a run carried out in its turn, by one of as many threads as it says."""
@@ -187,7 +188,7 @@ class Storage:
                 self.gate.landed(flight.times, directly=False)
             for part, result in zip(flight.parts, flight.results, strict=False):
                 self._answered(part, result if isinstance(result, Exception) else None)
-        self.tuner.keep_pace(self._rate(), self.latencies.quantile(0.5))
+        self.tuner.keep_pace(self._pace(self.latencies.quantile(_SLOWEST) or 0.0), self.latencies.mean())
         self._tell()
         self._watch.landed()
 

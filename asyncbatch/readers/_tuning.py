@@ -40,7 +40,6 @@ _PROBE = 1.5
 _SHIFT = 1.5  # a median that differs by more is another storage than the one that n was found for
 _PATIENCE = 2.0  # seconds settled before the first look around; doubled up to the second number while none helps
 _LONGEST_PATIENCE = 60.0
-_SURPLUS = 1.5  # times what is used up is read, so that more and more is there when one comes late
 _SCARCITY = 10.0  # seconds without a lack of descriptors, threads or memory before more is tried again
 
 
@@ -130,18 +129,20 @@ class Tuner:
                 self._times.clear()
 
     def keep_pace(self, rate: float | None, seconds: float | None) -> None:
-        """Let no more reads be under way than bring somewhat more than is used up, by Little's law.
+        """Let no more reads be under way than are needed, by Little's law.
 
-        What is read beyond that takes cores, and the interpreter, from decoding, while the caller waits. On two cores,
-        from a mount at 30 ms, two epochs in a row came at 752 pictures a second without this and at 872 with it.
+        What is read beyond that takes cores, and the interpreter, from decoding, while the caller waits.
 
         Args:
-            rate: Files a second that are used up; None where more would be.
-            seconds: What a read takes as a rule; None while that is not known.
+            rate: Files a second that are needed; None for as many as can be had.
+            seconds: What a read takes on average; None while that is not known.
         """
-        self._paced = MOST
+        was_paced, paced = self.is_paced, MOST  # and no other number on the way: threads look at it
         if rate is not None and seconds is not None and self._fixed is None and not self._is_fast:
-            self._paced = max(_FIRST, self.limit // 4, math.ceil(_SURPLUS * rate * seconds))
+            paced = max(_FIRST, self.limit // 4, math.ceil(rate * seconds))
+        self._paced = paced
+        if was_paced and not self.is_paced:
+            self._move(self._target)  # reads that began before were fewer, and say nothing of so many
 
     def hung(self) -> None:
         """Hear that a read hangs: those that share hops no longer wait for one another, until reads are fast again."""

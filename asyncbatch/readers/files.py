@@ -92,7 +92,7 @@ class FileReader:
         mailbox: Mailbox | None = None,
         wants_more: Callable[[], bool] = lambda: True,
         on_crash: Callable[[BaseException], None] = lambda error: None,
-        rate: Callable[[], float | None] = lambda: None,
+        pace: Callable[[float], float | None] = lambda slowest: None,
     ) -> AsyncGenerator[OpenFileReader, None]:
         """Return a context manager that holds the threads; its value reads.
 
@@ -100,7 +100,8 @@ class FileReader:
             mailbox: The pipeline's, which knows whether anybody waits for what is read; None for one of its own.
             wants_more: Tells whether what is read is used up as fast as it comes, so that reading more at once helps.
             on_crash: Called with what went wrong in using it up.
-            rate: Tells how many samples a second are used up; None while more would be, if they came.
+            pace: Tells how many samples a second had better be read, by how many seconds the slowest of late reads
+                took; None for as many as can be had.
         """
         own = Mailbox(asyncio.get_running_loop())
         mailbox = mailbox or own
@@ -132,7 +133,7 @@ class FileReader:
             mailbox=mailbox,
             counters=counters,
             wants_more=wants_more,
-            rate=rate,
+            pace=pace,
             on_crash=on_crash,
             has_replica=len(roots) > 1,
         )
@@ -164,26 +165,27 @@ class OpenFileReader:
         self._policy = policy
         self._replicas = Replicas(storages, policy.grace, counters)
 
-    def begin(self, sample: Sample, room: Room, tell: Tell) -> GoOn | None:
+    def begin(self, sample: Sample, room: Room, tell: Tell, *, urgent: bool = False) -> GoOn | None:
         """Read a sample without a task, as will do for nearly all.
 
         Args:
             sample: What to read.
             room: What its bytes may take up.
             tell: Called on the event loop with the bytes, or with what is left to be done for them.
+            urgent: Whether it goes before all others that wait for their turn.
 
         Returns:
             What there is to be done, if that takes a task from the start.
         """
         storage = self._replicas.preferred
-        go_on = partial(self._read, sample, room)
+        go_on = partial(self._read, sample, room, urgent=urgent)
         if not sample.path or not self._replicas.is_alone or not storage.health.is_up:
             return go_on
         try:
             part = self._replicas.part(storage, sample)
         except (AttributeError, TypeError):  # a user's path that is no text: its sample's error, as `read` has it
             return go_on
-        storage.put(Ask(part, FirstTry(sample.path, storage.identities, tell, go_on), room))
+        storage.put(Ask(part, FirstTry(sample.path, storage.identities, tell, go_on), room), urgent=urgent)
         return None
 
     def hurry(self) -> None:
@@ -249,11 +251,16 @@ class OpenFileReader:
         return await self._read(sample)
 
     async def _read(
-        self, sample: Sample, room: Room | None = None, first: Outcome | BaseException | None = None
+        self,
+        sample: Sample,
+        room: Room | None = None,
+        first: Outcome | BaseException | None = None,
+        *,
+        urgent: bool = False,
     ) -> Timed:
         if not sample.path:
             raise OSError(errno.EINVAL, "has no path; write Sample(key=..., path=...) in the source")
-        return await read(sample, self._policy, self._replicas, self.counters, room, first)
+        return await read(sample, self._policy, self._replicas, self.counters, room, first, urgent=urgent)
 
 
 def _roots(roots: object) -> tuple[str, ...]:
