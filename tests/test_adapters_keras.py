@@ -29,17 +29,6 @@ def pictures(tmp_path_factory):
     return write_coloured(tmp_path_factory.mktemp("coloured"), COUNT)
 
 
-@pytest.fixture(
-    params=[
-        pytest.param(name, marks=pytest.mark.skipif(find_spec(name) is None, reason=f"pip install {name}"))
-        for name in ("torch", "jax")
-    ]
-)
-def backend(request):
-    """What Keras computes by, which it has to know before it is imported."""
-    return request.param
-
-
 PRELUDE = """
 import json, sys, warnings
 import numpy as np
@@ -47,7 +36,7 @@ import asyncbatch as ab
 import keras
 from asyncbatch.adapters.keras import KerasDataset, generator
 warnings.filterwarnings("error", message=".*ran out of data.*")
-pictures = sys.argv[1] if len(sys.argv) > 1 else None
+pictures = None
 
 def make_loader(**options):
     return ab.Loader(pictures, **{"batch_size": 8, "image_size": 24, "shuffle": True, "seed": 3, **options})
@@ -80,16 +69,64 @@ def rows(batches):
 """
 
 
-def run(backend, script, *arguments):
-    """Run a script on a backend, and return what it prints as JSON."""
-    environment = {**os.environ, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    environment["PYTHONPATH"] = str(Path(ab.__file__).parents[1])
-    done = subprocess.run(
-        [sys.executable, "-c", PRELUDE + textwrap.dedent(script), *map(str, arguments)],
-        capture_output=True, text=True, timeout=110, check=False, env=environment,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+SERVE = """
+for line in sys.stdin:
+    script, pictures = json.loads(line)
+    exec(script, dict(globals()))
+    print("done", flush=True)
+"""
+
+
+class Backend:
+    """A process that computes by one of Keras's backends and runs scripts; to import the two takes seconds.
+
+    Attributes:
+        name: The backend's, which Keras has to know before it is imported.
+    """
+
+    def __init__(self, name, folder):
+        self.name = name
+        self._errors = (folder / "stderr").open("w+", encoding="utf-8")
+        environment = {**os.environ, "KERAS_BACKEND": name, "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment["PYTHONPATH"] = str(Path(ab.__file__).parents[1])
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", PRELUDE + SERVE],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, env=environment,
+        )  # fmt: skip
+
+    def run(self, script, pictures=None):
+        """Run a script, and return what it prints last as JSON."""
+        if self._process.poll() is None:
+            self._process.stdin.write(json.dumps([textwrap.dedent(script), pictures and str(pictures)]) + "\n")
+            self._process.stdin.flush()
+        lines = []
+        for line in self._process.stdout:
+            if line == "done\n":
+                return json.loads(lines[-1])
+            lines.append(line)
+        self._errors.seek(0)
+        pytest.fail("".join(lines) + self._errors.read())
+
+    def close(self):
+        """End it, and see that it ends by itself."""
+        self._process.stdin.close()
+        self._process.stdout.close()
+        status = self._process.wait(30)
+        self._errors.close()
+        return status
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=pytest.mark.skipif(find_spec(name) is None, reason=f"pip install {name}"))
+        for name in ("torch", "jax")
+    ],
+)
+def backend(request, tmp_path_factory):
+    backend = Backend(request.param, tmp_path_factory.mktemp(request.param))
+    yield backend
+    assert backend.close() == 0
 
 
 def test_a_small_model_learns(backend, pictures):
@@ -110,7 +147,7 @@ def test_a_small_model_learns(backend, pictures):
         labels = np.concatenate([labels for _, labels in make_loader(shuffle=False)])
         print(json.dumps([len(history.history["loss"]), accuracy, float((predicted == labels).mean())]))
     """
-    epochs, accuracy, predicted = run(backend, script, pictures)
+    epochs, accuracy, predicted = backend.run(script, pictures)
     assert epochs == 25
     assert accuracy >= 0.95
     assert predicted == pytest.approx(accuracy)
@@ -127,7 +164,7 @@ def test_a_loop_between_two_fits(backend):
         wanted = rows(numbered().epochs(3))
         print(json.dumps([between == wanted[8:16], model.seen[-8:] == wanted[16:]]))
     """
-    assert run(backend, script) == [True, True]
+    assert backend.run(script) == [True, True]
 
 
 def test_an_epoch_of_keras_is_one_of_the_loader(backend):
@@ -142,7 +179,7 @@ def test_an_epoch_of_keras_is_one_of_the_loader(backend):
         expected = rows(wanted.epochs(4))
         print(json.dumps([model.seen[-len(expected):] == expected, len(model.seen) - len(expected), again["epoch"]]))
     """
-    same, looked, epoch = run(backend, script)
+    same, looked, epoch = backend.run(script)
     assert same
     assert looked <= 2  # what the model was built with
     assert epoch == 3
@@ -161,7 +198,7 @@ def test_evaluate_and_predict_begin_at_the_beginning(backend):
         predicted = model.predict(data, verbose=0)
         print(json.dumps([first == rows(numbered(shuffle=False)), model.seen == first, len(predicted)]))
     """
-    assert run(backend, script) == [True, True, 60]
+    assert backend.run(script) == [True, True, 60]
 
 
 def test_steps_for_ever(backend):
@@ -176,8 +213,8 @@ def test_steps_for_ever(backend):
         expected = rows(numbered().epochs(3))
         print(json.dumps([model.seen[-21:], expected]))
     """
-    seen, expected = run(backend, script)
-    if backend == "torch":
+    seen, expected = backend.run(script)
+    if backend.name == "torch":
         assert seen == expected[:21]
     else:  # JAX's trainer takes two batches ahead, and drops them at the end of each `fit`
         assert seen[:6] == expected[:6]
@@ -192,7 +229,7 @@ def test_a_generator(backend):
         model.fit(generator(numbered()), steps_per_epoch=8, epochs=2, verbose=0)
         print(json.dumps([model.seen, rows(numbered().epochs(2))]))
     """
-    seen, expected = run(backend, script)
+    seen, expected = backend.run(script)
     assert seen[-len(expected) :] == expected
 
 
@@ -216,7 +253,7 @@ def test_weights(backend):
         by_function = trained(loader(x, y), lambda batch: batch.labels.astype("float32"))
         print(json.dumps([float(abs(alone - other).max()) for other in (by_class, by_sample, by_function)]))
     """
-    assert max(run(backend, script)) < 1e-5
+    assert max(backend.run(script)) < 1e-5
 
 
 # -- labels, which no backend has to do with ---------------------------------------------------------------------------
