@@ -7,14 +7,19 @@ from collections.abc import Sequence
 
 __all__ = ["Gate"]
 
-# Seconds. It opens when a tenth of the reads come within this: page cache takes 20 µs for a photograph, a local disk
-# 100 and more, which is worth overlapping with decoding. Not when the mean does, since threads that read ahead wait for
-# a core or for the interpreter, for milliseconds at times; what the storage takes shows in those that had not to.
-_AT_ONCE = 80e-6
+# Seconds. It opens when a tenth of the reads come within this. Page cache takes 20 µs for a photograph; on a machine
+# that is shared and slow, a tenth of them came within 77 to 106. A disk that takes as long as this costs no more where
+# its reads are waited for than where they are read ahead, which is some 150 µs of Python. Not when the mean does, since
+# threads that read ahead wait for a core or for the interpreter, for milliseconds at times; what the storage takes
+# shows in those that had not to.
+_AT_ONCE = 150e-6
 
 # It shuts when all but a tenth take the first, or a tenth the second: some files may be cached here, and others not.
 # The mean says nothing here either, and that a reading thread has to wait for so long is rarer.
-_TOO_SLOW, _SLOW = 200e-6, 0.002
+_TOO_SLOW, _SLOW = 300e-6, 0.002
+
+# Direct reads that are not looked at after it opened, while others are still read ahead: they wait for one another.
+_SETTLING = 256
 
 # Reads that are looked at. Before it opens again, the number is doubled each time that it had to be shut.
 _REMEMBERED, _MOST = 128, 4096
@@ -31,15 +36,24 @@ class Gate:
         self.is_open = False
         self._needed = _REMEMBERED // 2
         self._seen = 0
+        self._settling = 0
         self._unjudged = 0
         self._recent: deque[float] = deque(maxlen=_REMEMBERED)
 
-    def landed(self, times: Sequence[float], *, directly: bool) -> None:
-        """Hear how long reads took that went well, in seconds, and whether they were read directly.
+    def landed(self, times: Sequence[float], *, directly: bool, alone: bool = True) -> None:
+        """Hear how long reads took that went well.
 
         While it is open those that were read ahead say nothing: they had begun before, and waited for one another.
+
+        Args:
+            times: In seconds.
+            directly: Whether they were read directly.
+            alone: Whether nothing is being read ahead.
         """
         if self.is_open and not directly:
+            return
+        if self.is_open and self._settling > 0:
+            self._settling -= _SETTLING if alone else len(times)
             return
         self._recent.extend(times)
         self._unjudged += len(times)
@@ -59,10 +73,11 @@ class Gate:
         ranked = sorted(self._recent)
         fast, slow = ranked[len(ranked) // 10], ranked[-1 - len(ranked) // 10]
         if self.is_open:
-            if fast > _TOO_SLOW or slow > _SLOW:
+            if fast > _TOO_SLOW or (slow > _SLOW and len(ranked) == _REMEMBERED):  # of fewer, the slow ones are chance
                 self.shut()
         elif fast > _AT_ONCE:
             self._seen = 0
         elif self._seen >= self._needed:
             self.is_open = True
+            self._settling = _SETTLING
             self._recent.clear()

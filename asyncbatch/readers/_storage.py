@@ -195,7 +195,7 @@ class Storage:
     def _ran(self, run: Run) -> None:
         if run.count:
             self.latencies.add(sum(run.times) / run.count)
-            self.gate.landed(run.times, directly=True)
+            self.gate.landed(run.times, directly=True, alone=not self._queue.others_wait)
         if run.count > len(run.troubles):
             self._answered(run.parts[0], None)
         for place, what in run.troubles:
