@@ -145,7 +145,7 @@ class Reads:
             self._reader.hurry()
 
     def ask_at_once(self, assembly: Assembly, slot: int, sample: Sample) -> None:
-        """Have a sample read for a slot without waiting for room.
+        """Have a sample read for a slot without waiting for room, and before all that is only read ahead.
 
         The batch that it is for may be the next to leave, and those that fill the window wait behind it.
         """
@@ -180,7 +180,7 @@ class Reads:
             return
         sample = assembly.planned.samples[slot]
         if known is None:
-            self._begin_read(assembly, slot, sample, self._room_now(assembly, slot, sample))
+            self.ask_at_once(assembly, slot, sample)
         else:
             read = self._new(assembly, slot, sample, self._room_now(assembly, slot, sample))
             self._employ(self._carry_out(read, self._reader.go_on(sample, read.room, known)))

@@ -21,6 +21,12 @@ def wait_until(condition):
         time.sleep(0)  # let the other threads run
 
 
+class Listed(list):
+    """A source of samples that are listed."""
+
+    fingerprint = "listed"
+
+
 @dataclass(frozen=True)
 class Numbers:
     """A source of `size` samples labelled by their index; sample i's bytes are i, little-endian."""

@@ -7,7 +7,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from fakes import number
+from fakes import Listed, number
 
 import asyncbatch as ab
 from asyncbatch import _demand
@@ -35,8 +35,8 @@ def clock(monkeypatch):
     return clock
 
 
-def make(jobs=BUSY, waiting=ENOUGH, put_by=0, runs=0, incomplete=1):
-    demand = Demand(THREADS, BATCH)
+def make(jobs=BUSY, waiting=ENOUGH, put_by=0, runs=0, incomplete=1, batch_size=BATCH):
+    demand = Demand(THREADS, batch_size)
     demand.decoding = SimpleNamespace(jobs=jobs)
     demand.mailbox = SimpleNamespace(put_by=put_by)
     demand.reads = SimpleNamespace(window=SimpleNamespace(waiting=waiting), runs_under_way=runs)
@@ -80,6 +80,15 @@ def test_there_is_no_pace_while_decoding_could_take_more(clock, lacking):
     demand = make(**lacking)
     decode(demand, clock, samples=400, seconds=0.5)
     assert demand.pace(0.03) is None
+
+
+def test_tiny_batches_are_not_enough(clock):
+    """Eight batches of one sample would keep two threads busy for a moment only."""
+    demand = make(waiting=8 * 4 * THREADS - 1, batch_size=1)
+    decode(demand, clock, samples=400, seconds=0.5)
+    assert demand.pace(0.03) is None
+    demand.reads.window.waiting += 1
+    assert demand.pace(0.03) == pytest.approx(1.1 * 800)
 
 
 def test_reads_that_nobody_has_heard_of_are_there(clock):
@@ -135,6 +144,20 @@ def test_what_the_user_fixed_is_kept():
     tuner = tuner_of(64, fixed=64)
     tuner.keep_pace(1.0, 0.035)
     assert (tuner.most, tuner.is_paced) == (64, False)
+
+
+def test_reads_that_took_their_time_say_nothing_of_full_speed():
+    """Those that began while few were under way are told from the others, and not taken for what 64 at once take."""
+    tuner = tuner_of(64)
+    tuner.keep_pace(1.0, 0.035)
+    began = tuner.generation
+    tuner.keep_pace(2.0, 0.035)
+    assert tuner.generation == began
+    tuner.keep_pace(None, 0.035)
+    assert tuner.generation != began
+    began = tuner.generation
+    tuner.keep_pace(None, 0.035)
+    assert tuner.generation == began
 
 
 def test_an_iteration_begins_in_a_hurry():
@@ -202,7 +225,3 @@ def test_reads_hurry_where_decoding_stands_still(monkeypatch, tmp_path, cache, s
     with ab.Loader(Listed(paths), batch_size=5, reader=reader, decoder=number, **settings) as loader:
         assert sum(len(batch.images) for batch in loader) == 20
     assert bool(hurries) == stands_still
-
-
-class Listed(list):
-    fingerprint = "listed"

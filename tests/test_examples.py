@@ -107,7 +107,7 @@ def test_train_jax(coloured):
 
 
 @pytest.mark.framework
-@pytest.mark.parametrize("backend", ["jax"])  # and the next one by the other; the adapter's tests have all by both
+@pytest.mark.parametrize("backend", ["torch", "jax"])
 def test_keras_images(coloured, monkeypatch, backend):
     """`keras_images.py` learns by the loop and by the loader."""
     pytest.importorskip(backend, reason=f"pip install {backend}")
@@ -122,7 +122,7 @@ def test_keras_images(coloured, monkeypatch, backend):
 
 
 @pytest.mark.framework
-@pytest.mark.parametrize("backend", ["torch"])
+@pytest.mark.parametrize("backend", ["torch", "jax"])
 def test_keras_sequence_classifier(monkeypatch, backend):
     """The tutorial's whole journey ends 30 points above a guess, or better."""
     for name in (backend, "sklearn"):

@@ -319,7 +319,7 @@ def ask(path, offset, length):
 def waiting_reads(asks):
     waiting = WaitingReads()
     for one in asks:
-        waiting.put(one)
+        waiting.append(one)
     return waiting
 
 

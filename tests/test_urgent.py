@@ -7,104 +7,84 @@ import errno
 import threading
 
 import pytest
-from fakes import number
+from fakes import Listed, number
 
 import asyncbatch as ab
 from asyncbatch._reads import Reads
 from asyncbatch.readers import _whole
-from asyncbatch.readers._flight import Ask
 from asyncbatch.readers._waiting import WaitingReads
 
-
-@pytest.fixture
-def tree(tmp_path):
-    """A folder of files that hold their numbers."""
-    for index in range(40):
-        (tmp_path / f"{index}").write_bytes(index.to_bytes(8, "little"))
-    return tmp_path
-
-
-def samples(tree):
-    return [ab.Sample(key=str(index), path=str(tree / f"{index}"), label=index) for index in range(40)]
+NAMES = [str(index) for index in range(40)]
 
 
 @pytest.fixture
-def reads(monkeypatch):
-    """Which files are read, in their order; `fails` names one that fails once, and `goes_on` lets the others come."""
+def samples(tmp_path):
+    """Files that hold their numbers."""
+    for name in NAMES:
+        (tmp_path / name).write_bytes(int(name).to_bytes(8, "little"))
+    return Listed(ab.Sample(key=name, path=str(tmp_path / name), label=int(name)) for name in NAMES)
 
-    class Seen(list):
-        goes_on = threading.Event()
-        fails = None
 
-    seen = Seen()
-    seen.goes_on = threading.Event()
-    read_file = _whole.read_file
+class Storage(list):
+    """The names of what was read of it, in that order.
 
-    def read(part, *args):
+    Attributes:
+        error: What the first file fails with, once.
+        answers: Set once the others may be read.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.error = None
+        self.answers = threading.Event()
+
+    def read(self, part, *args):
         name = part.path.rpartition("/")[2]
-        seen.append(name)
-        if name == seen.fails and seen.count(name) == 1:
-            raise OSError(errno.EIO, "try again")
-        seen.goes_on.wait(10)
-        return read_file(part, *args)
-
-    monkeypatch.setattr(_whole, "read_file", read)
-    return seen
+        self.append(name)
+        if name == "0" and self.count(name) == 1:
+            raise self.error
+        self.answers.wait(10)
+        return self.read_file(part, *args)
 
 
-async def test_what_failed_is_tried_again_before_the_others(reads, tree):
+@pytest.fixture
+def storage(monkeypatch):
+    storage = Storage()
+    storage.read_file = _whole.read_file
+    monkeypatch.setattr(_whole, "read_file", storage.read)
+    return storage
+
+
+async def test_what_failed_is_tried_again_before_the_others(monkeypatch, storage, samples):
     """With one read at a time: the next has begun when the first is to be tried again, and all the others wait."""
-    reads.fails = "0"
-    async with ab.FileReader(concurrency=1, backoff=0.001).open() as reader:
-        waiting = reader._replicas.preferred._queue._waiting
-        tasks = [asyncio.create_task(reader.read(sample)) for sample in samples(tree)]
-        while not reader.counters.retries or len(waiting) < 39:  # noqa: ASYNC110 - those in the queue tell nobody
-            await asyncio.sleep(0.001)
-        reads.goes_on.set()
-        assert await asyncio.gather(*tasks) == [index.to_bytes(8, "little") for index in range(40)]
-    assert reads == ["0", "1", "0", *(str(index) for index in range(2, 40))]
+    storage.error = OSError(errno.EIO, "try again")
+    put_first = WaitingReads.put_first
+
+    def put(self, asks):
+        put_first(self, asks)
+        storage.answers.set()  # not before, so that the others wait still
+
+    monkeypatch.setattr(WaitingReads, "put_first", put)
+    async with asyncio.timeout(10), ab.FileReader(concurrency=1, backoff=0.001).open() as reader:
+        data = await asyncio.gather(*map(reader.read, samples))
+    assert data == [int(name).to_bytes(8, "little") for name in NAMES]
+    assert storage == ["0", "1", "0", *NAMES[2:]]
 
 
-class Listed(list):
-    fingerprint = "listed"
-
-
-def test_a_stand_in_is_read_before_the_others(monkeypatch, reads, tree):
+def test_a_stand_in_is_read_before_the_others(monkeypatch, storage, samples):
     """The batch of a missing file is the next to leave, and needs nothing else."""
-    (tree / "0").unlink()
+    storage.error = FileNotFoundError(errno.ENOENT, "gone")
     asked = []
     ask_at_once = Reads.ask_at_once
 
     def ask(self, assembly, slot, sample):
         ask_at_once(self, assembly, slot, sample)
         asked.append(sample.key)
-        reads.goes_on.set()
+        storage.answers.set()
 
     monkeypatch.setattr(Reads, "ask_at_once", ask)
-    read_file = _whole.read_file
-
-    def read(part, *args):
-        if part.path.endswith("/0"):
-            reads.append("0")
-            raise FileNotFoundError(errno.ENOENT, "gone")
-        return read_file(part, *args)
-
-    monkeypatch.setattr(_whole, "read_file", read)
     settings = {"reader": ab.FileReader(concurrency=1), "decoder": number, "on_error": ab.Replace(1)}
-    with ab.Loader(Listed(samples(tree)), batch_size=2, **settings) as loader:
+    with ab.Loader(samples, batch_size=2, **settings) as loader:
         assert sum(len(batch.images) for batch in loader) == 40
     assert len(asked) == 1
-    assert reads[:3] == ["0", "1", asked[0]]
-
-
-def test_urgent_reads_take_their_turn_first():
-    waiting = WaitingReads()
-    for name in ("a", "b"):
-        waiting.put(Ask(ab.Sample(key=name, path=name), Undone(), None))
-    waiting.put(Ask(ab.Sample(key="c", path="c"), Undone(), None), urgent=True)
-    assert [ask.part.path for _ in range(3) for ask in waiting.take()] == ["c", "a", "b"]
-
-
-class Undone:
-    def done(self):
-        return False
+    assert storage[:3] == ["0", "1", asked[0]]

@@ -98,7 +98,7 @@ class ReadQueue:
             self._send([ask])
         else:
             with self._lock:
-                self._waiting.put(ask, urgent=urgent)
+                self._waiting.put_first([ask]) if urgent else self._waiting.append(ask)
             self.look()
         self._on_busy()
 

@@ -38,9 +38,9 @@ class WaitingReads:
     def __iter__(self) -> Iterator[Ask]:
         return (entry.ask for entry in self._order if entry.ask is not None)
 
-    def put(self, ask: Ask, *, urgent: bool = False) -> None:
-        """Let a read wait behind the others; or before them, if it is urgent."""
-        (self._order.appendleft if urgent else self._order.append)(self._entered(ask))
+    def append(self, ask: Ask) -> None:
+        """Let a read wait behind the others."""
+        self._order.append(self._entered(ask))
 
     def put_first(self, asks: Iterable[Ask]) -> None:
         """Let reads wait before the others, in their order."""
