@@ -52,7 +52,7 @@ def _for_reading(stats: Stats) -> str:
             f"single slow reads hold up whole batches, and the look-ahead is full; look further ahead, "
             f'read_ahead="{size(2 * stats.read_ahead)}", or take batches as they complete, in_order=False.'
         )
-    if late > _SLOW_TAIL * median and stats.bytes_ahead * stats.batches > _MUCH_AHEAD * stats.bytes_read:
+    if late > _SLOW_TAIL * median and stats.samples_ahead * stats.batches > _MUCH_AHEAD * stats.samples:
         return (
             "single slow reads hold up whole batches, while others lie ready behind them; more and more do, so give it "
             "some seconds, or take batches as they complete, in_order=False."

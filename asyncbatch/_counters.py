@@ -22,6 +22,8 @@ _KEPT_ERRORS = 1000  # some 2 kB each without the frames that they came through
 class Held(Protocol):
     """Where bytes wait to be decoded."""
 
+    waiting: int
+
     @property
     def held(self) -> int: ...
 
@@ -77,6 +79,7 @@ class Counters(SimpleNamespace):
             **counted,
             **self.reads.totals(),
             bytes_ahead=0 if window is None else window.held,
+            samples_ahead=0 if window is None else window.waiting,
             read_latency=self.read_times.latency(),
             slowest_reads=self.read_times.slowest(),
         )
@@ -124,7 +127,7 @@ class ReadTotals:
 
 _SUMMED = ("retries", "timeouts", "hedges", "cache_hits", "cache_misses", "cache_bytes", "cache_corrupt")
 _LATEST = ("lost_threads", "concurrency", "group")
-_NOT_COUNTED_HERE = {*_SUMMED, *_LATEST, "bytes_ahead", "read_latency", "slowest_reads"}
+_NOT_COUNTED_HERE = {*_SUMMED, *_LATEST, "bytes_ahead", "samples_ahead", "read_latency", "slowest_reads"}
 
 _Entry = tuple[ReadCounters, ReadCounters]  # as they count, and as they were when the iteration began
 

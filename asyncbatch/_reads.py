@@ -90,7 +90,7 @@ class Reads:
         self._reader: Any = reader
         # Others may have words of their own for other things.
         self._begin = reader.begin if isinstance(reader, OpenFileReader) else None
-        self._read = reader.timed_read if isinstance(reader, OpenCachingReader | OpenObjectReader) else reader.read
+        self._read_timed = reader.timed_read if isinstance(reader, OpenCachingReader | OpenObjectReader) else None
         self._hooks = stages.hooks
         self._counters = counters
         self._on_data = on_data
@@ -168,7 +168,9 @@ class Reads:
     def _begin_read(self, assembly: Assembly, slot: int, sample: Sample, room: Room, *, urgent: bool = False) -> None:
         read = self._new(assembly, slot, sample, room)
         if self._begin is None:
-            go_on: GoOn | None = partial(self._read, read.sample)
+            timed = self._read_timed
+            read_it = self._reader.read if timed is None else partial(timed, urgent=urgent)
+            go_on: GoOn | None = partial(read_it, read.sample)
         else:
             go_on = self._begin(read.sample, read.room, partial(self._hear, read), urgent=urgent)
         if go_on is not None:

@@ -55,7 +55,9 @@ class Stats:
         decode_threads: How many samples are decoded at once.
         bytes_ahead: Bytes that were read, or are known to come, and are not decoded yet; now. At `read_ahead` while the
             caller waits, a few slow reads hold up whole batches.
-        read_ahead: The budget for these.
+        samples_ahead: Samples that were read and are not decoded yet; now. Many, while the caller waits for reading:
+            one that is late holds up those behind it.
+        read_ahead: The budget for `bytes_ahead`.
         skipped: Samples that `on_error=Skip(...)` left out, of batches still ahead of the caller too.
         replaced: Samples that a stand-in took the place of under `on_error=Replace(...)`, likewise.
         errors: The last 1,000 errors that `on_error` let pass, in the order in which their batches left, with their
@@ -88,6 +90,7 @@ class Stats:
     group: int = 0
     decode_threads: int = 0
     bytes_ahead: int = 0
+    samples_ahead: int = 0
     read_ahead: int = 0
     skipped: int = 0
     replaced: int = 0
@@ -174,6 +177,7 @@ class Stats:
             "read_seconds_p99": self.read_latency.quantile(0.99),
             "concurrency": self.concurrency,
             "bytes_ahead": self.bytes_ahead,
+            "samples_ahead": self.samples_ahead,
             "retries": self.retries,
             "skipped": self.skipped,
             "replaced": self.replaced,
@@ -200,7 +204,7 @@ class Stats:
         return describe_stats(self)
 
 
-_OF_NOW = ("lost_threads", "concurrency", "group", "decode_threads", "bytes_ahead", "read_ahead")
+_OF_NOW = ("lost_threads", "concurrency", "group", "decode_threads", "bytes_ahead", "samples_ahead", "read_ahead")
 COUNTED = tuple(one.name for one in fields(Stats) if one.default in (0, 0.0) and one.name not in _OF_NOW)
 """What only grows."""
 

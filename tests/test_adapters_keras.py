@@ -108,12 +108,15 @@ class Backend:
         pytest.fail("".join(lines) + self._errors.read())
 
     def close(self):
-        """End it, and see that it ends by itself."""
+        """Return how it ended: by itself, if nothing hangs in it."""
         self._process.stdin.close()
         self._process.stdout.close()
-        status = self._process.wait(30)
-        self._errors.close()
-        return status
+        try:
+            return self._process.wait(30)
+        finally:
+            self._process.kill()
+            self._process.wait()
+            self._errors.close()
 
 
 @pytest.fixture(

@@ -66,8 +66,8 @@ def test_a_scrape_returns_what_stats_says(registry, scrape):
             "replaced", "cache_hits", "cache_misses", "cache_bytes", "cache_corrupt",
         )),
         *(f"asyncbatch_{name}" for name in (
-            "lost_threads", "concurrency", "group", "decode_threads", "bytes_ahead", "read_ahead",
-            "read_seconds_each_bucket", "read_seconds_each_count", "read_seconds_each_sum",
+            "lost_threads", "concurrency", "group", "decode_threads", "bytes_ahead", "samples_ahead",
+            "read_ahead", "read_seconds_each_bucket", "read_seconds_each_count", "read_seconds_each_sum",
         )),
     }  # fmt: skip
 

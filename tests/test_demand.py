@@ -140,10 +140,12 @@ def test_never_fewer_than_a_quarter_and_never_more_than_the_limit(limit, rate, m
     assert tuner.is_paced == (most < limit)
 
 
-def test_what_the_user_fixed_is_kept():
-    tuner = tuner_of(64, fixed=64)
+@pytest.mark.parametrize("fixed", [64, 2 * MOST])
+def test_what_the_user_fixed_is_kept(fixed):
+    tuner = tuner_of(fixed, fixed=fixed)
+    assert (tuner.most, tuner.is_paced) == (fixed, False)
     tuner.keep_pace(1.0, 0.035)
-    assert (tuner.most, tuner.is_paced) == (64, False)
+    assert (tuner.most, tuner.is_paced) == (fixed, False)
 
 
 def test_reads_that_took_their_time_say_nothing_of_full_speed():

@@ -521,24 +521,24 @@ def test_errors_without_a_status_are_told_apart():
 # -- turns ------------------------------------------------------------------------------------------------------------
 
 
-async def test_turns_are_taken_in_order_and_tried_again_first():
-    """Those who wait get their turn in order, who comes again gets it first, and who gave up none."""
+async def test_turns_are_taken_in_order_and_urgent_ones_first():
+    """Those who wait get their turn in order, before them who is urgent, in order as well, and who gave up none."""
     turns = Turns(Tuner(1))
     await turns.take()
     order = []
 
-    async def take(name, first=False):
-        await turns.take(first=first)
+    async def take(name):
+        await turns.take(urgent=name in "xyz")
         order.append(name)
 
-    tasks = [asyncio.create_task(take(name, name == "again")) for name in ("a", "b", "c", "again")]
+    tasks = [asyncio.create_task(take(name)) for name in "abcxyz"]
     await asyncio.sleep(0)
     tasks[1].cancel()
-    for _ in range(3):
+    for _ in range(5):
         turns.give_back()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-    assert order == ["again", "a", "c"]
+    assert order == ["x", "y", "z", "a", "c"]
     turns.give_back()
     assert turns.under_way == 0
     assert not turns.others_wait

@@ -204,6 +204,15 @@ def test_a_slow_read_ends_its_run(files, at_once, monkeypatch):
     assert 0 < sum(at_once) == len(at_once) < COUNT  # one of each run
 
 
+def test_the_others_are_read_ahead_soon_where_reads_are_slow(files, at_first, monkeypatch):
+    """Where each run ends after one read, there would be 26 of them."""
+    monkeypatch.setattr(_run, "_SLOW", 0.0)
+    with loader(files, decode_threads=2) as batches:
+        numbers, _ = take_all(batches)
+    assert numbers == [*range(COUNT)]
+    assert 4 <= sum(at_first) < 20
+
+
 @pytest.mark.parametrize("gate", ["at_once", "at_first"])
 @pytest.mark.parametrize("index", [0, 13, COUNT - 1])
 def test_a_read_that_hangs_is_given_up(files, monkeypatch, request, gate, index):
@@ -518,6 +527,22 @@ def test_the_gate_shuts_where_only_some_files_are_cached():
             gate.landed([30e-6] * 4 + [0.03], directly=True)
     assert not gate.is_open
     reads(gate, 30e-6, 10 * _gate._MOST)
+    assert gate.is_open
+
+
+def test_the_gate_shuts_soon_where_runs_break_off():
+    """After four of them, short as they are and though others are read ahead; one now and then is chance."""
+    gate = Gate()
+    reads(gate, 30e-6, 64)
+    for _ in range(3):
+        gate.landed([30e-6, 0.03], directly=True, alone=False, broken_off=True)
+        assert gate.is_open
+    gate.landed([30e-6, 0.03], directly=True, alone=False, broken_off=True)
+    assert not gate.is_open
+    gate = Gate()
+    reads(gate, 30e-6, 64)
+    for run in range(100):
+        gate.landed([30e-6] * 16, directly=True, broken_off=run % 3 == 0)
     assert gate.is_open
 
 

@@ -341,7 +341,7 @@ def test_one_read_brings_what_lies_beside(small):
     long = waiting_reads(ask("a", start, 20) for start in range(0, 400, 20))
     assert [one.part.offset for one in long.take()] == [0, 20, 40, 60, 80]
     whole = Ask(Part("a"), Waiting())
-    long.put_first([whole])
+    long.put_back([whole])
     assert long.take() == [whole]
     assert [one.part.offset for one in long.take()] == [100, 120, 140, 160, 180]
 
@@ -365,7 +365,7 @@ def test_every_read_is_taken_once(places, data):
         assert len({one.part.path for one in asks_now}) == 1
         assert [one.part.offset for one in asks_now] == sorted(one.part.offset for one in asks_now)
         back = data.draw(st.integers(0, len(asks_now) - 1)) if data.draw(st.booleans()) else 0
-        waiting.put_first(asks_now[len(asks_now) - back :])
+        waiting.put_back(asks_now[len(asks_now) - back :])
         taken += asks_now[: len(asks_now) - back]
     assert sorted(map(id, taken)) == sorted(id(one) for one in asks if not one.answer.done())
     assert (len(waiting), list(waiting), waiting._beside) == (0, [], {})
@@ -375,7 +375,7 @@ def test_what_is_put_back_is_next():
     """Though it was taken out of turn: its hop was given up, and others were asked for after it."""
     waiting = waiting_reads([ask("a", 0, 5), ask("b", 0, 5), ask("a", 5, 5)])
     first, out_of_turn = waiting.take()
-    waiting.put_first([out_of_turn])
+    waiting.put_back([out_of_turn])
     assert first.part.offset == 0
     assert waiting.take() == [out_of_turn]
     assert [one.part.path for one in waiting.take()] == ["b"]

@@ -238,10 +238,12 @@ def test_bytes_ahead_are_those_that_wait():
         deadline = time.monotonic() + 10
         while loader.stats().read_latency.count < 40 and time.monotonic() < deadline:
             time.sleep(0.001)
-        assert loader.stats().bytes_ahead == 40 * 4096  # what a small sample costs at least
+        stats = loader.stats()
+        assert stats.bytes_ahead == 40 * 4096  # what a small sample costs at least
+        assert 36 <= stats.samples_ahead <= 40  # those that threads are at are counted until they are done
         gate.set()
         assert len(list(batches)) == 10
-        assert loader.stats().bytes_ahead == 0
+        assert (loader.stats().bytes_ahead, loader.stats().samples_ahead) == (0, 0)
 
 
 # -- words -------------------------------------------------------------------------------------------------------------
@@ -277,14 +279,18 @@ def test_nothing_was_delivered_yet(pictures):
         ),
         (
             {
-                "bytes_ahead": 5 * 10**6,
+                "samples_ahead": 5 * 32,
                 "read_latency": ab.ReadLatency(((0.03, 3000), (2.0, 200))),
                 "read_seconds": 20.0,
             },
             "while others lie ready behind them; more and more do, so give it some seconds, or take batches as they",
         ),
         (
-            {"bytes_ahead": 3 * 10**6, "read_latency": ab.ReadLatency(((0.03, 3000), (2.0, 200)))},
+            {
+                "samples_ahead": 3 * 32,
+                "bytes_ahead": 99 * 10**6,
+                "read_latency": ab.ReadLatency(((0.03, 3000), (2.0, 200))),
+            },
             "the storage gives no more than 10MB a second",
         ),
         ({"wait_reading": 0.0, "wait_decoding": 5.0, "decode_seconds": 19.0}, "decoding keeps all 2 threads busy"),

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import errno
 import threading
+from types import SimpleNamespace
 
 import pytest
 from fakes import Listed, number
 
 import asyncbatch as ab
 from asyncbatch._reads import Reads
-from asyncbatch.readers import _whole
+from asyncbatch.readers import _tuning, _whole
+from asyncbatch.readers._flight import Ask
 from asyncbatch.readers._waiting import WaitingReads
+from asyncbatch.readers._whole import Part
 
 NAMES = [str(index) for index in range(40)]
 
@@ -30,7 +33,7 @@ class Storage(list):
 
     Attributes:
         error: What the first file fails with, once.
-        answers: Set once the others may be read.
+        answers: Set once the others may be read: when one is asked for that is urgent, so that they wait still.
     """
 
     def __init__(self):
@@ -50,41 +53,87 @@ class Storage(list):
 @pytest.fixture
 def storage(monkeypatch):
     storage = Storage()
-    storage.read_file = _whole.read_file
+    storage.read_file, append = _whole.read_file, WaitingReads.append
+
+    def put(self, ask, *, urgent=False):
+        append(self, ask, urgent=urgent)
+        if urgent:
+            storage.answers.set()
+
     monkeypatch.setattr(_whole, "read_file", storage.read)
+    monkeypatch.setattr(WaitingReads, "append", put)
     return storage
 
 
-async def test_what_failed_is_tried_again_before_the_others(monkeypatch, storage, samples):
+async def test_what_failed_is_tried_again_before_the_others(storage, samples):
     """With one read at a time: the next has begun when the first is to be tried again, and all the others wait."""
     storage.error = OSError(errno.EIO, "try again")
-    put_first = WaitingReads.put_first
-
-    def put(self, asks):
-        put_first(self, asks)
-        storage.answers.set()  # not before, so that the others wait still
-
-    monkeypatch.setattr(WaitingReads, "put_first", put)
     async with asyncio.timeout(10), ab.FileReader(concurrency=1, backoff=0.001).open() as reader:
         data = await asyncio.gather(*map(reader.read, samples))
     assert data == [int(name).to_bytes(8, "little") for name in NAMES]
     assert storage == ["0", "1", "0", *NAMES[2:]]
 
 
-def test_a_stand_in_is_read_before_the_others(monkeypatch, storage, samples):
-    """The batch of a missing file is the next to leave, and needs nothing else."""
+def test_those_that_are_urgent_keep_their_order():
+    """What had its turn, then the urgent ones as they came, then the others; each list of all says the same."""
+    waiting, future = WaitingReads(), SimpleNamespace(done=lambda: False)
+    asks = {name: Ask(Part(name), future) for name in "abcdefg"}
+    for name in "abcde":
+        waiting.append(asks[name], urgent=name in "bde")
+    waiting.put_back([asks["f"], asks["g"]])
+    expected = list("fgbdeac")
+    assert [ask.part.path for ask in waiting] == expected
+    assert [waiting.take()[0].part.path for _ in expected] == expected
+    assert (len(waiting), waiting.take()) == (0, [])
+
+
+async def test_a_second_root_reads_in_order_what_the_first_owes(monkeypatch, storage, samples, tmp_path):
+    """The first one dies while all wait for it. What the second is asked for first leaves first, too."""
+    whole_read, dead = storage.read_file, str(tmp_path / "dead")
+
+    def read(part, *args):
+        if part.path.startswith(dead):
+            raise OSError(errno.ENOTCONN, "dead")
+        storage.append(part.path.rpartition("/")[2])
+        return whole_read(part, *args)
+
+    monkeypatch.setattr(_whole, "read_file", read)
+    reader = ab.FileReader(roots=[dead, tmp_path], concurrency=1)
+    here = [ab.Sample(key=one.key, path=f"{dead}/{one.key}") for one in samples]
+    async with asyncio.timeout(10), reader.open() as opened:
+        data = await asyncio.gather(*map(opened.read, here))
+    assert data == [int(name).to_bytes(8, "little") for name in NAMES]
+    assert [name for place, name in enumerate(storage) if name not in storage[:place]] == NAMES
+
+
+@pytest.fixture
+def stand_ins(monkeypatch, storage):
+    """The keys of those that were asked for."""
     storage.error = FileNotFoundError(errno.ENOENT, "gone")
-    asked = []
-    ask_at_once = Reads.ask_at_once
+    asked, ask_at_once = [], Reads.ask_at_once
 
     def ask(self, assembly, slot, sample):
-        ask_at_once(self, assembly, slot, sample)
         asked.append(sample.key)
-        storage.answers.set()
+        ask_at_once(self, assembly, slot, sample)
 
     monkeypatch.setattr(Reads, "ask_at_once", ask)
+    return asked
+
+
+def test_a_stand_in_is_read_before_the_others(storage, stand_ins, samples):
+    """The batch of a missing file is the next to leave, and needs nothing else."""
     settings = {"reader": ab.FileReader(concurrency=1), "decoder": number, "on_error": ab.Replace(1)}
     with ab.Loader(samples, batch_size=2, **settings) as loader:
         assert sum(len(batch.images) for batch in loader) == 40
-    assert len(asked) == 1
-    assert storage[:3] == ["0", "1", asked[0]]
+    assert len(stand_ins) == 1
+    assert storage[:3] == ["0", "1", stand_ins[0]]
+
+
+def test_a_stand_in_is_read_before_the_others_behind_a_cache(storage, stand_ins, samples, monkeypatch):
+    """There all forty are asked for, and four of them begin."""
+    monkeypatch.setattr(_tuning, "_FIRST", 4)
+    settings = {"cache": ab.Cache("memory", limit="1MB"), "decoder": number, "on_error": ab.Replace(1)}
+    with ab.Loader(samples, batch_size=2, **settings) as loader:
+        assert sum(len(batch.images) for batch in loader) == 40
+    assert len(stand_ins) == 1
+    assert storage.index(stand_ins[0]) < 8

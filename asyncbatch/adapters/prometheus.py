@@ -19,7 +19,7 @@ except ImportError as error:
 __all__ = ["LoaderMetrics"]
 
 # What goes up and down; everything else only grows.
-_NOW = ("lost_threads", "concurrency", "group", "decode_threads", "bytes_ahead", "read_ahead")
+_NOW = ("lost_threads", "concurrency", "group", "decode_threads", "bytes_ahead", "samples_ahead", "read_ahead")
 
 _BOUNDS = tuple(2.0**power for power in range(-14, 8))  # 61 µs to 128 s
 
@@ -47,6 +47,7 @@ _HELP = {
     "group": "Files that a thread reads in one go, now",
     "decode_threads": "Samples that are decoded at once",
     "bytes_ahead": "Bytes that were read, or are known to come, and are not decoded yet, now",
+    "samples_ahead": "Samples that were read and are not decoded yet, now",
     "read_ahead": "The budget for these bytes",
     "skipped": "Samples left out by on_error=Skip",
     "replaced": "Samples that a stand-in took the place of by on_error=Replace",

@@ -21,6 +21,10 @@ _TOO_SLOW, _SLOW = 300e-6, 0.002
 # Direct reads that are not looked at after it opened, while others are still read ahead: they wait for one another.
 _SETTLING = 256
 
+# It shuts as well when so many of the latest runs broke off at a read that was far too slow. Where some files are
+# cached here and others not, each of them does after a few reads, and it would take dozens of batches to see enough.
+_BROKEN_OFF, _LATEST = 4, 8
+
 # Reads that are looked at. Before it opens again, the number is doubled each time that it had to be shut.
 _REMEMBERED, _MOST = 128, 4096
 
@@ -39,8 +43,9 @@ class Gate:
         self._settling = 0
         self._unjudged = 0
         self._recent: deque[float] = deque(maxlen=_REMEMBERED)
+        self._broken_off: deque[bool] = deque(maxlen=_LATEST)
 
-    def landed(self, times: Sequence[float], *, directly: bool, alone: bool = True) -> None:
+    def landed(self, times: Sequence[float], *, directly: bool, alone: bool = True, broken_off: bool = False) -> None:
         """Hear how long reads took that went well.
 
         While it is open those that were read ahead say nothing: they had begun before, and waited for one another.
@@ -49,8 +54,13 @@ class Gate:
             times: In seconds.
             directly: Whether they were read directly.
             alone: Whether nothing waits to be read ahead.
+            broken_off: Whether it was a run that ended at a read that was far too slow.
         """
         if self.is_open and not directly:
+            return
+        self._broken_off.append(broken_off)
+        if sum(self._broken_off) >= _BROKEN_OFF:
+            self.shut()
             return
         if self.is_open and self._settling > 0 and not alone:
             self._settling -= len(times)
@@ -69,6 +79,7 @@ class Gate:
             self._needed = min(2 * self._needed, _MOST)
         self.is_open = False
         self._seen = 0
+        self._broken_off.clear()
 
     def _judge(self) -> None:
         ranked = sorted(self._recent)

@@ -93,12 +93,12 @@ class ReadQueue:
         return bool(self._waiting)
 
     def put(self, ask: Ask, *, urgent: bool = False, at_once: bool = False) -> None:
-        """Have something read in its turn; next, if it is urgent; or `at_once`, whatever is under way or held back."""
+        """Have something read in its turn, among the urgent ones if it is; or `at_once`, whatever else is under way."""
         if at_once:
             self._send([ask])
         else:
             with self._lock:
-                self._waiting.put_first([ask]) if urgent else self._waiting.append(ask)
+                self._waiting.append(ask, urgent=urgent)
             self.look()
         self._on_busy()
 
@@ -153,7 +153,7 @@ class ReadQueue:
                 return False
             flight.given_up = True
             results = list(flight.results)
-            self._waiting.put_first(flight.asks[len(results) + 1 :])
+            self._waiting.put_back(flight.asks[len(results) + 1 :])
             self._stints -= flight.in_stint
         if flight.thread is not None:
             self._pool.give_up(flight.thread)

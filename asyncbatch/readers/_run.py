@@ -50,13 +50,14 @@ class Run(Hop):
         times: How long each took to read, in seconds.
         used: The places of those that were used up.
         use_seconds: How long using them up took.
+        broken_off: Whether it ended at a slow read.
         seconds: How long all of it took, if it came to its end.
         cpu_seconds: How much of that this thread was computing.
     """
 
     __slots__ = (
-        "batch", "borrow", "borrowed", "count", "cpu_seconds", "first", "give_back", "is_well", "lane", "on_done",
-        "on_left", "place", "seconds", "size", "threads", "troubles", "use", "use_seconds", "used",
+        "batch", "borrow", "borrowed", "broken_off", "count", "cpu_seconds", "first", "give_back", "is_well", "lane",
+        "on_done", "on_left", "place", "seconds", "size", "threads", "troubles", "use", "use_seconds", "used",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +89,7 @@ class Run(Hop):
         self.lane = 0
         self.place = -1
         self.borrowed = 0
+        self.broken_off = False
         self.count = 0
         self.size = 0
         self.use_seconds = self.seconds = self.cpu_seconds = 0.0
@@ -135,7 +137,8 @@ class Run(Hop):
             if not goes_on:
                 return
             self.use_seconds += perf_counter() - stop
-            if stop - start > _SLOW:
+            self.broken_off = stop - start > _SLOW
+            if self.broken_off:
                 break
         self.cpu_seconds, self.seconds = thread_time() - cpu, perf_counter() - began
 

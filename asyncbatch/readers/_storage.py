@@ -195,7 +195,8 @@ class Storage:
     def _ran(self, run: Run) -> None:
         if run.count:
             self.latencies.add(sum(run.times) / run.count)
-            self.gate.landed(run.times, directly=True, alone=not self._queue.others_wait)
+            alone = not self._queue.others_wait
+            self.gate.landed(run.times, directly=True, alone=alone, broken_off=run.broken_off)
         if run.count > len(run.troubles):
             self._answered(run.parts[0], None)
         for place, what in run.troubles:

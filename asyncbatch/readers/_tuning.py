@@ -72,7 +72,7 @@ class Tuner:
         self._patience = _PATIENCE
         self._settled_at = 0.0
         self._next_probe = 1 / _PROBE
-        self._paced = MOST
+        self._paced = math.inf  # hops; no end to them where reads need not keep pace
         self._doubts = False  # whether the mount still is what it was
         self._is_slower = False  # the mount, and it is not known yet whether fewer reads or more of them help
 
@@ -84,7 +84,7 @@ class Tuner:
     @property
     def most(self) -> int:
         """How many hops are to be under way: `limit`, or as many as keep up with decoding."""
-        return min(self.limit, self._paced)
+        return int(min(self.limit, self._paced))
 
     @property
     def is_paced(self) -> bool:
@@ -98,7 +98,7 @@ class Tuner:
     def begin_anew(self) -> None:
         """Hear that another iteration begins: what was found stays, and what is not judged yet is measured again."""
         self._move(self._target)
-        self._paced = MOST
+        self._paced = math.inf
 
     def landed(self, seconds: float, generation: int, *, is_the_limit: bool) -> None:
         """Take note of a hop.
@@ -137,7 +137,7 @@ class Tuner:
             rate: Files a second that are needed; None for as many as can be had.
             seconds: What a read takes on average; None while that is not known.
         """
-        was_paced, paced = self.is_paced, MOST  # and no other number on the way: threads look at it
+        was_paced, paced = self.is_paced, math.inf  # and no other number on the way: threads look at it
         if rate is not None and seconds is not None and self._fixed is None and not self._is_fast:
             paced = max(_FIRST, self.limit // 4, math.ceil(rate * seconds))
         self._paced = paced

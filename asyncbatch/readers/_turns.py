@@ -22,24 +22,26 @@ class Turns:
 
     def __init__(self, tuner: Tuner) -> None:
         self._tuner = tuner
+        self._urgent: deque[asyncio.Future[None]] = deque()
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.under_way = 0
 
     @property
     def others_wait(self) -> bool:
-        return bool(self._waiting)
+        return bool(self._urgent or self._waiting)
 
-    async def take(self, *, first: bool = False) -> None:
+    async def take(self, *, urgent: bool = False) -> None:
         """Wait for a turn, to be given back.
 
         Args:
-            first: Before all others: it has waited once, and its batch may be the next to leave.
+            urgent: Before all others that are not, as its batch may be the next to leave.
         """
-        if self.under_way < self._tuner.limit and (first or not self._waiting):
+        waiting = self._urgent if urgent else self._waiting
+        if self.under_way < self._tuner.limit and not (waiting or self._urgent):
             self.under_way += 1
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        (self._waiting.appendleft if first else self._waiting.append)(turn)
+        waiting.append(turn)
         try:
             await turn
         except asyncio.CancelledError:
@@ -50,8 +52,8 @@ class Turns:
     def give_back(self) -> None:
         """End a turn."""
         self.under_way -= 1
-        while self._waiting and self.under_way < self._tuner.limit:
-            turn = self._waiting.popleft()
+        while self.others_wait and self.under_way < self._tuner.limit:
+            turn = (self._urgent or self._waiting).popleft()
             if not turn.done():  # done: cancelled
                 self.under_way += 1
                 turn.set_result(None)

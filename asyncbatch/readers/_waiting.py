@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from asyncbatch.readers._flight import Ask
 from asyncbatch.readers._together import LONGEST, is_part, together
@@ -24,10 +25,12 @@ class _Entry:
 class WaitingReads:
     """A queue, known by place too: where each takes its turn alone, finding that out must cost next to nothing.
 
-    To look through all that wait for those beside one took 100 µs of a thousand. Whoever uses it holds a lock.
+    To look through all that wait for those beside one took 100 µs of a thousand. Those that are urgent go before the
+    others, and among themselves in their order, too. Whoever uses it holds a lock.
     """
 
     def __init__(self) -> None:
+        self._urgent: deque[_Entry] = deque()
         self._order: deque[_Entry] = deque()
         self._beside: dict[_Place, list[_Entry]] = {}  # parts of files, by stretches of as much as one read brings
         self._count = 0
@@ -36,20 +39,20 @@ class WaitingReads:
         return self._count
 
     def __iter__(self) -> Iterator[Ask]:
-        return (entry.ask for entry in self._order if entry.ask is not None)
+        return (entry.ask for entry in chain(self._urgent, self._order) if entry.ask is not None)
 
-    def append(self, ask: Ask) -> None:
-        """Let a read wait behind the others."""
-        self._order.append(self._entered(ask))
+    def append(self, ask: Ask, *, urgent: bool = False) -> None:
+        """Let a read wait behind the others, or the others that are urgent."""
+        (self._urgent if urgent else self._order).append(self._entered(ask))
 
-    def put_first(self, asks: Iterable[Ask]) -> None:
-        """Let reads wait before the others, in their order."""
-        self._order.extendleft([self._entered(ask) for ask in asks][::-1])
+    def put_back(self, asks: Iterable[Ask]) -> None:
+        """Let reads that had their turn wait before all others, in their order."""
+        self._urgent.extendleft([self._entered(ask) for ask in asks][::-1])
 
     def take(self) -> list[Ask]:
         """Return the one whose turn it is, and those that one read brings with it; in their order, or none."""
-        while self._order:
-            ask = self._leave(self._order.popleft())
+        while queue := self._urgent or self._order:
+            ask = self._leave(queue.popleft())
             if ask is None or ask.answer.done():  # done: cancelled, for the iteration ends
                 continue
             near = {id(entry.ask): entry for entry in self._near(ask)}
@@ -62,6 +65,7 @@ class WaitingReads:
 
     def clear(self) -> None:
         """Let nobody wait any more."""
+        self._urgent.clear()
         self._order.clear()
         self._beside.clear()
         self._count = 0

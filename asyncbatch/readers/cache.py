@@ -210,21 +210,22 @@ class OpenCachingReader:
         """Return the sample's bytes, from the cache or from where it is."""
         return bytes((await self.timed_read(sample)).data)
 
-    async def timed_read(self, sample: Sample) -> Timed:
-        """Do the same, and say how long the storage took where it was asked."""
+    async def timed_read(self, sample: Sample, *, urgent: bool = False) -> Timed:
+        """Do the same, and say how long the storage took where it was asked; first of all if it is urgent."""
         name = _name_of(sample)
         if name not in self._fetching and (found := await self._look(self.workers, self.store.get, name)) is not None:
             return Timed(found, None, 0.0)
-        if (known := self._fetching.get(name)) is not None:  # drawn twice within the look-ahead
+        known = self._fetching.get(name)  # where it was drawn twice within the look-ahead
+        if known is not None and not urgent:
             found = await asyncio.shield(known)
             self._found(found)
             return Timed(found, None, 0.0)
-        if not self.store.is_open_for_more:
+        if known is not None or not self.store.is_open_for_more:  # the other one may wait for its turn for long
             self.counters.cache_misses += 1
-            return await self._read(sample)
+            return await self._read(sample, urgent=urgent)
         self._fetching[name] = future = asyncio.get_running_loop().create_future()
         try:
-            timed = await self._fetch(name, sample)
+            timed = await self._fetch(name, sample, urgent=urgent)
             future.set_result(bytes(timed.data))
             return timed
         except BaseException as error:
@@ -234,7 +235,7 @@ class OpenCachingReader:
         finally:
             del self._fetching[name]
 
-    async def _fetch(self, name: str, sample: Sample) -> Timed:
+    async def _fetch(self, name: str, sample: Sample, *, urgent: bool) -> Timed:
         """Fetch what is not there, unless another process does so just now."""
         claimed = asyncio.ensure_future(self._look(self.waiters, self._claim, name))
         try:
@@ -246,15 +247,15 @@ class OpenCachingReader:
             if found is not None:
                 return Timed(found, None, 0.0)
             self.counters.cache_misses += 1
-            timed = await self._read(sample)
+            timed = await self._read(sample, urgent=urgent)
             await self._in(self.workers, self.store.put, name, bytes(timed.data))
             return timed
         finally:
             self.store.release(name)
 
-    async def _read(self, sample: Sample) -> Timed:
+    async def _read(self, sample: Sample, *, urgent: bool) -> Timed:
         if isinstance(self.inner, OpenFileReader | OpenObjectReader):
-            return await self.inner.timed_read(sample)
+            return await self.inner.timed_read(sample, urgent=urgent)
         began = perf_counter()
         data = await self.inner.read(sample)
         return Timed(data, began, perf_counter())

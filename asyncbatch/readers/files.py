@@ -246,9 +246,9 @@ class OpenFileReader:
         """
         return bytes((await self._read(sample)).data)
 
-    async def timed_read(self, sample: Sample) -> Timed:
-        """Do the same, and say how long the storage took."""
-        return await self._read(sample)
+    async def timed_read(self, sample: Sample, *, urgent: bool = False) -> Timed:
+        """Do the same, before all that waits and is not urgent if this is, and say how long the storage took."""
+        return await self._read(sample, urgent=urgent)
 
     async def _read(
         self,

@@ -155,8 +155,12 @@ class OpenObjectReader:
         """Return the sample's bytes; see `timed_read`."""
         return bytes((await self.timed_read(sample)).data)
 
-    async def timed_read(self, sample: Sample) -> Timed:
+    async def timed_read(self, sample: Sample, *, urgent: bool = False) -> Timed:
         """Return the sample's bytes, and how long the store took for them.
+
+        Args:
+            sample: What to read.
+            urgent: Whether it goes before all others that wait for their turn, as what is tried again does.
 
         Raises:
             OSError: They could not be had, and trying again would not help or did not; its attribute `attempts` tells
@@ -170,7 +174,7 @@ class OpenObjectReader:
         began, attempts, pauses = monotonic(), 1, delays(self._policy.backoff, _LONGEST_PAUSE)
         while True:
             await storage.outage.ready()
-            outcome = await self._take_turn(storage, sample, key, again=attempts > 1)
+            outcome = await self._take_turn(storage, sample, key, urgent=urgent or attempts > 1)
             if not isinstance(outcome, OSError):
                 self._known[base] = key
                 return outcome
@@ -211,9 +215,9 @@ class OpenObjectReader:
     def _deadline(self) -> float:
         return self._latencies.deadline() if self._policy.timeout == "auto" else self._policy.timeout
 
-    async def _take_turn(self, storage: _Storage, sample: Sample, key: str, *, again: bool) -> Timed | OSError:
+    async def _take_turn(self, storage: _Storage, sample: Sample, key: str, *, urgent: bool) -> Timed | OSError:
         """Try once; return what went wrong, which is not to be the context of anything: see `_buckets`."""
-        await self._turns.take(first=again)
+        await self._turns.take(urgent=urgent)
         try:
             generation, began = self._tuner.generation, perf_counter()
             outcome = await self._try(partial(self._fetch, storage, sample, key))
