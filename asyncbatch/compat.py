@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from asyncbatch._arguments import require_whole
 from asyncbatch._errors import ConfigError
 from asyncbatch._types import Array
 from asyncbatch.decoders import ImageDecoder
@@ -43,15 +44,17 @@ def train_data(
         labels: (B,) int64 or float64; None for a manifest without labels.
 
     Raises:
-        ConfigError: `resize_shape` is not a pair; raised, as the rest, when the first batch is asked for.
+        ConfigError: `batch_size` is no whole number above 0, or `resize_shape` no pair; raised, as the rest, when the
+            first batch is asked for.
         SourceError: The manifest is missing, or a line of it cannot be understood.
         SampleError: A picture cannot be read or decoded; the loop would have stopped here too, with less of a message.
     """
-    if not isinstance(resize_shape, Sequence) or len(resize_shape) != 2:
+    if not isinstance(resize_shape, Sequence) or isinstance(resize_shape, str) or len(resize_shape) != 2:
         raise ConfigError(
             f"resize_shape must be (width, height), got {resize_shape!r}; "
             "write train_data(train_file, batch_size, (width, height))"
         )
+    batch_size = require_whole("batch_size", batch_size, least=1, example=32)
     width, height = resize_shape
     root: Path | None = Path.cwd()
     source = manifest(train_file, root=root)

@@ -18,6 +18,7 @@ import asyncbatch as ab
 from asyncbatch.cli import bench, demo, main
 from asyncbatch.cli.pictures import KINDS
 from asyncbatch.cli.race import Recorder, Run, by_hand, like_by_hand
+from asyncbatch.cli.report import explain_ours
 
 HUES = {"blue": (255, 0, 0), "green": (0, 255, 0), "röd": (0, 0, 255)}  # BGR
 
@@ -225,13 +226,33 @@ def test_commands_read_any_manifest(photos, monkeypatch, capsys, command):
     assert main([*given, "--label-columns", ""]) == 0
 
 
+@pytest.mark.parametrize(
+    ("read", "decode", "wait", "step", "words"),
+    [
+        (4.0, 0.2, 0.05, 0.95, "The training step sets the pace"),
+        (0.1, 0.2, 0.07, 0.93, "The training step sets the pace"),  # from page cache, and one batch came late
+        (4.0, 0.9, 0.5, 0.5, "Decoding sets the pace"),
+        (4.0, 0.2, 0.5, 0.5, "Storage sets the pace"),
+        (0.1, 0.2, 0.5, 0.5, "Neither sets the pace"),
+    ],
+)
+def test_bench_says_what_sets_the_pace(read, decode, wait, step, words):
+    """Of a second: how long was read, all reads together, decoded, waited and computed."""
+    busy = {"read": read, "decode": decode, "wait": wait, "compute": step}
+    spans = [ab.Span(stage, 0.0, seconds, 0, 0) for stage, seconds in busy.items()]
+    assert words in explain_ours(Run(32, 1.0, 0.1, 0.0, spans), stepped=True)
+
+
 def test_bench_names_a_missing_file_in_its_own_words(photos):
     """A manifest with a file that is gone ends in one line on stderr, without OpenCV's own."""
     (photos / "photos" / "blue" / "00.png").unlink()
     with _started("bench", "list.txt", "--batch-size", "12", cwd=photos) as process:
         _, error = process.communicate()
     assert process.returncode == 1
-    assert re.fullmatch(r"asyncbatch: photos/blue/00\.png \(sample \d+\): does not exist\n", error)
+    assert re.fullmatch(
+        r"asyncbatch: photos/blue/00\.png \(sample \d+\): does not exist; the command needs .* leave this one out\n",
+        error,
+    )
 
 
 def test_bench_gives_both_the_same_work(photos):

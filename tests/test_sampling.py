@@ -261,6 +261,7 @@ def test_fingerprints_tell_orders_apart():
         (lambda: sampling.as_sampler([0], shuffle=True), "leave shuffle out"),
         (lambda: sampling.as_sampler(sampling.Shuffle, shuffle=False), "sampler must be a sampler such as"),
         (lambda: sampling.as_sampler(3, shuffle=False), "sampler must be a sampler such as"),
+        (lambda: sampling.as_sampler("random", shuffle=False), "got 'random'; for a random order write shuffle=True"),
         (lambda: orders(sampling.as_sampler([0, 1000], shuffle=False)), "sampler holds 1000 at position 1"),
         (lambda: orders(sampling.as_sampler([0.5], shuffle=False)), "whole numbers from 0 to 999"),
         (

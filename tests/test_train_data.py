@@ -85,6 +85,20 @@ def test_swapped_arguments_are_explained(tmp_path):
         next(ab.train_data(tmp_path / "train.txt", (8, 8), 4))
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "resize_shape", "words"),
+    [
+        ("8", (64, 64), "batch_size must be a whole number"),
+        (8, "64", r"resize_shape must be \(width, height\), got '64'"),
+    ],
+)
+def test_texts_are_no_numbers(tmp_path, batch_size, resize_shape, words):
+    """As they come from a command line that nobody converted."""
+    train_file = write_manifest(tmp_path / "train.txt", draw(tmp_path, 3))
+    with pytest.raises(ab.ConfigError, match=words):
+        next(ab.train_data(train_file, batch_size, resize_shape))
+
+
 def test_missing_picture_is_named(tmp_path):
     """Where the loop dies of `None / 255`, the error names the file."""
     paths = draw(tmp_path, 10)

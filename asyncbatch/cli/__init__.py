@@ -36,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout = None  # else the interpreter flushes it at exit and complains
         return 1
     except (ab.AsyncbatchError, OSError) as error:
-        print("asyncbatch:", " ".join(line.strip() for line in str(error).splitlines()), file=sys.stderr)
+        text = " ".join(line.strip() for line in str(error).splitlines())
+        hint = "; the command needs pictures that can be read: leave this one out" * isinstance(error, ab.SampleError)
+        print(f"asyncbatch: {text}{hint}", file=sys.stderr)
         return 1
     return status
 

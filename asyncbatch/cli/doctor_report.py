@@ -220,7 +220,7 @@ class Report:
         last = self.levels[-1]
         if last.files_per_second < WORSE * self.found.files_per_second and self.found.limit in ("slots", "bandwidth"):
             text += f" More make it slower: {last.readers} get {last.files_per_second:,.0f} files/s."
-        errors = [error for level in self.levels for error in level.errors]
+        errors = [*dict.fromkeys(error for level in self.levels for error in level.errors)]  # each file is read often
         if errors:
             count = "1 file could" if len(errors) == 1 else f"{len(errors):,} files could"
             text += f" {count} not be read: {errors[0]}."

@@ -9,6 +9,10 @@ __all__ = ["HAND", "OURS", "comparison", "explain_hand", "explain_ours"]
 
 HAND, OURS = "loop by hand", "asyncbatch"
 
+_LITTLE_WAITING = 0.1  # of the caller's time, when it is the step that the others wait for
+_BUSY = 0.6  # of the decode threads' time; far from 1, for reads and the training step need the processor too
+_HARDLY_READING = 0.5  # reads at once: where fewer are under way on average, it is not storage that they wait for
+
 
 def comparison(hand: Run, ours: Run, *, stepped: bool) -> str:
     """Return the table of both runs.
@@ -53,8 +57,10 @@ def explain_ours(run: Run, *, stepped: bool) -> str:
         f"and decodes on {threads} threads, {decoding / len(decodes) * 1e3:.1f} ms each, "
         f"which are busy {percent(busy)} of the time.\n"
     )
-    if stepped and run.waiting < 0.05:
+    if stepped and run.waiting < _LITTLE_WAITING:
         return text + "The training step sets the pace: a faster loader would gain nothing."
-    if busy > 0.6:  # far from 1, for the reading threads and the training step need the processor too
+    if busy > _BUSY:
         return text + "Decoding sets the pace: only more or faster cores would gain more."
+    if reading / run.seconds < _HARDLY_READING:
+        return text + "Neither sets the pace: the start is much of so short a run; take more pictures, or --seconds 30."
     return text + "Storage sets the pace: decoding threads are idle much of the time."

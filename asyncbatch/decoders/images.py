@@ -278,7 +278,7 @@ def _as_dtype(dtype: Any) -> np.dtype[Any]:
     try:
         name = "None" if dtype is None else np.dtype(dtype).name  # None would be float64
     except TypeError:
-        name = repr(dtype)
+        name = dtype if isinstance(dtype, str) else repr(dtype)
     check_choice("dtype", name, _DTYPES)
     found: np.dtype[Any] = np.dtype(name)
     return found

@@ -35,12 +35,12 @@ def as_sampler(sampler: SamplerLike | None, *, shuffle: bool, block: int | None 
         return Sequential()
     if shuffle:
         raise ConfigError(f"sampler={sampler!r:.80} says the order, and shuffle=True another; leave shuffle out")
-    if isinstance(sampler, type) or (
+    if isinstance(sampler, type | str) or (
         not isinstance(sampler, Sampler | Sequence | np.ndarray) and not callable(sampler)
     ):
         raise ConfigError(
             "sampler must be a sampler such as ab.sampling.BlockShuffle(1000), a sequence of indices, or a function of "
-            f"the epoch that returns one, got {sampler!r:.80}"
+            f"the epoch that returns one, got {sampler!r:.80}; for a random order write shuffle=True"
         )
     if isinstance(sampler, Sampler):
         return sampler
