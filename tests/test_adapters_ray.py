@@ -24,6 +24,7 @@ import asyncbatch as ab
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'asyncbatch[ray]'")
 from ray.cluster_utils import Cluster  # noqa: E402
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
 from asyncbatch.adapters.ray import RayLoader, RayPool, WorkersLost  # noqa: E402
 
@@ -34,6 +35,7 @@ pytestmark = [
 ]
 
 NODES, CPUS = 3, 2
+ROOM = 10**8  # bytes that the store of a node has
 SHARED = set()  # ports of the processes whose workers are not a test's own
 WITH_TESTS = {"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}}  # functions of this module travel by name
 PICTURES, BATCH = 90, 7
@@ -45,10 +47,10 @@ def cluster():
     """One head that runs no workers, and three nodes that do."""
     os.environ["RAY_AUTH_MODE"] = "disabled"
     cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": 10**8}
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": ROOM}
     )
     for _ in range(NODES):
-        cluster.add_node(num_cpus=CPUS, object_store_memory=10**8)
+        cluster.add_node(num_cpus=CPUS, object_store_memory=ROOM)
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR", runtime_env=WITH_TESTS)
     yield cluster
     ray.shutdown()
@@ -120,17 +122,26 @@ def actors():
     return [one["Pid"] for one in workers if one["OwnerAddress"]["Port"] not in SHARED]
 
 
-def bytes_kept():
-    """Return what the object stores of all nodes must keep, in bytes.
-
-    What a worker hands over just after its driver died is stored as well, but nobody's: Ray drops it for whatever comes
-    next, and counts it as used until then.
-    """
+def bytes_stored():
+    """Return what the object stores of all nodes hold, in bytes."""
     from ray._private.internal_api import node_stats
 
     alive = [(node["NodeManagerAddress"], node["NodeManagerPort"]) for node in ray.nodes() if node["Alive"]]
-    stores = [node_stats(*node, include_memory_info=False).store_stats for node in alive]
-    return sum(store.object_store_bytes_primary_copy for store in stores)
+    return sum(node_stats(*node, include_memory_info=False).store_stats.object_store_bytes_used for node in alive)
+
+
+def want_room():
+    """Put something into the store of each node that leaves no room for what nobody has a reference to, and drop it.
+
+    What a worker hands over just after its driver died is nobody's, and Ray keeps it until the room is wanted.
+    """
+
+    @ray.remote(num_cpus=0)
+    def fill():
+        ray.put(np.zeros(ROOM - 10**6, np.uint8))
+
+    here = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in ray.nodes() if node["Alive"]]
+    ray.get([fill.options(scheduling_strategy=node).remote() for node in here])
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
@@ -487,7 +498,7 @@ def test_twenty_times_a_worker_or_node_is_killed_at_random(cluster, folder):
 def kill_one(cluster, chance, *, node):
     if node:
         cluster.remove_node(chance.choice([*cluster.worker_nodes]), allow_graceful=False)
-        cluster.add_node(num_cpus=CPUS, object_store_memory=10**8)
+        cluster.add_node(num_cpus=CPUS, object_store_memory=ROOM)
     else:
         there = [pid for pid in actors() if Path(f"/proc/{pid}").exists()]  # the table may be late
         os.kill(chance.choice(there), signal.SIGKILL)
@@ -518,8 +529,6 @@ def test_a_batch_that_kills_whoever_makes_it_is_an_error(cluster, folder):
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may hide a folder from a node")
 def test_a_node_that_cannot_reach_the_samples_is_named(cluster, folder, tmp_path):
     """A node whose folder is empty, as where a mount is missing, is found at the start."""
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
     known = {node["NodeID"] for node in ray.nodes()}
     start = f"{sys.executable} -m ray.scripts.scripts start --address={cluster.address} --num-cpus=1 --block"
     hidden = subprocess.Popen(
@@ -558,19 +567,20 @@ for place, _ in enumerate(loader.epochs()):
 
 def test_a_driver_that_is_killed_leaves_nothing(cluster, folder, tmp_path):
     """No actor, no object and no file."""
-    before = bytes_kept()
+    before = bytes_stored()
     driver = subprocess.Popen(
         [sys.executable, "-c", DRIVER, cluster.address, str(folder)], stdout=subprocess.PIPE, text=True, cwd=tmp_path
     )
     try:
         assert driver.stdout.readline() == "under way\n"
         wait_until(lambda: len(actors()) == 2)  # else there would be nothing to leave
-        assert bytes_kept() > before + 10**6
+        assert bytes_stored() > before + 10**6
     finally:
         driver.kill()
         driver.wait()
     wait_until(lambda: not actors())
-    wait_until(lambda: bytes_kept() <= before)
+    want_room()
+    wait_until(lambda: bytes_stored() <= before)
     assert [*tmp_path.iterdir()] == []
 
 
