@@ -6,7 +6,6 @@ import errno
 import logging
 import os
 import threading
-from functools import partial
 
 import numpy as np
 import pytest
@@ -89,24 +88,24 @@ def test_an_epoch_goes_on_where_the_storage_broke_it(files, mount):
     assert sorted(seen) == list(range(COUNT))
 
 
-class WhenWarned(logging.Handler):
-    """Calls a function when the loader logs a warning: what happens next, happens after it was logged."""
+class WhenLogged(logging.Handler):
+    """Calls a function with the level of what the loader logs: what it does, it does after that was logged."""
 
     def __init__(self, function):
-        super().__init__(logging.WARNING)
+        super().__init__()
         self._function = function
 
     def emit(self, record):
-        self._function()
+        self._function(record.levelname)
 
 
 @pytest.fixture
-def when_warned(caplog):
+def when_logged(caplog):
     caplog.set_level(logging.INFO, "asyncbatch")
     logger, handlers = logging.getLogger("asyncbatch"), []
 
     def install(function):
-        handlers.append(WhenWarned(function))
+        handlers.append(WhenLogged(function))
         logger.addHandler(handlers[-1])
 
     yield install
@@ -119,14 +118,20 @@ def logged(caplog):
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_a_dead_mount_is_logged_once_an_outage(files, mount, caplog, when_warned, times):
+def test_a_dead_mount_is_logged_once_an_outage(files, mount, caplog, when_logged, times):
     """A warning with the file, the error and the patience when the probing begins, and a line when it is back."""
-    when_warned(partial(setattr, mount, "gone", False))
+    outages = iter(range(1, times))
+
+    def turn(level):
+        mount.gone = level == "INFO" and next(outages, None) is not None
+
+    when_logged(turn)
     with loader_of(files, grace=30.0) as loader:
         seen = []
         for step, (images, _) in enumerate(loader):
             seen += images[:, 0].tolist()
-            mount.gone = step < 2 * times and step % 2 == 0
+            if step == 0:
+                mount.gone = True
     assert sorted(seen) == list(range(COUNT))
     assert mount.refused >= times
     lines = logged(caplog)
@@ -139,9 +144,9 @@ def test_a_dead_mount_is_logged_once_an_outage(files, mount, caplog, when_warned
             assert text.startswith("the storage answers again, after ")
 
 
-def test_silence_is_logged_once(files, mount, caplog, when_warned):
+def test_silence_is_logged_once(files, mount, caplog, when_logged):
     """A warning within the time-out while nobody is answered, and a line when the storage speaks again."""
-    when_warned(mount.speaks.set)
+    when_logged(lambda _: mount.speaks.set())
     with loader_of(files, timeout=0.8, grace=30.0) as loader:
         seen = []
         for step, (images, _) in enumerate(loader):
