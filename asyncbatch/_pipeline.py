@@ -87,7 +87,7 @@ class Pipeline:
         self._on_failure: OnFailure = (
             self._stand_ins.ask if isinstance(on_error, Replace) else "skip" if isinstance(on_error, Skip) else "raise"
         )
-        self._leaving = Leaving(stages.in_order, on_drained=self._stand_ins.end)
+        self._leaving = Leaving(stages.in_order, self._is_quiet, on_drained=self._stand_ins.end)
         self._doomed = False  # a batch will raise in its turn, and none that is not planned yet will be delivered
         self._crash: BaseException | None = None
         self._stopped = False
@@ -133,7 +133,7 @@ class Pipeline:
         if self._stopped:
             return
         self._opening = asyncio.current_task()
-        told = self._decoding, self._arrived, self._unreadable, self._fail, self._credits.look
+        told = self._decoding, self._arrived, self._unreadable, self._fail, self._look
         async with opened_reads(self._stages, self._counters, self._mailbox, self._demand, *told) as self._reads:
             self._opening = None
             self._demand.reads = self._reads
@@ -247,7 +247,15 @@ class Pipeline:
             self._completed(complete_batch)
         if self._reads is not None and self._demand.stands_still():
             self._reads.hurry()
+        self._look()
+
+    def _look(self) -> None:
+        """Do what may have waited until a thread told what it did."""
         self._credits.look()
+        self._leaving.look()
+
+    def _is_quiet(self) -> bool:
+        return not self._decoding.jobs and (self._reads is None or not self._reads.runs_under_way)
 
     # -- leaving ------------------------------------------------------------------------------------------------------
 

@@ -128,6 +128,42 @@ def test_everything_is_delivered(files, at_once, threads, in_order):
     before.assert_same_soon(5.0)
 
 
+class Dawdler:
+    """A hook that keeps the thread of the first sample of a step until the step's batch was taken, and longer."""
+
+    def __init__(self, step):
+        self._step = step
+        self.taken = threading.Event()
+        self.kept = 0
+
+    def record(self, span):
+        if (span.stage, span.step) == ("decode", self._step) and not self.kept:
+            self.kept += 1
+            self.taken.wait()
+            time.sleep(0.1)  # in which the iteration would end, if it did not wait
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_nothing_is_counted_too_late(files, at_once, monkeypatch, direct):
+    """What a thread counts only after the last batch was taken is in the figures at the end."""
+    monkeypatch.setattr(Gate, "is_open", property(lambda gate: direct, lambda gate, is_open: None))
+    dawdler = Dawdler(step=COUNT // 2 - 1)
+    with ab.Loader(files, batch_size=2, decoder=slow_at_last, decode_threads=2, hooks=[dawdler]) as batches:
+        for batch in batches:
+            if batch.step == COUNT // 2 - 1:
+                dawdler.taken.set()
+        stats = batches.stats()
+    assert (dawdler.kept, sum(at_once)) == (1, COUNT * direct)
+    assert stats.bytes_read == 8 * COUNT
+    assert stats.decode_seconds >= 2 * 0.2
+
+
+def slow_at_last(data):
+    row = number(data)
+    time.sleep(0.2 * (row[0] >= COUNT - 2))
+    return row
+
+
 def test_they_begin_by_themselves(files, runs):
     """On a local disk, files that were read before are read in runs after the first few."""
     with loader(files) as batches:
