@@ -28,21 +28,28 @@ def samples(tmp_path):
     return Listed(ab.Sample(key=name, path=str(tmp_path / name), label=int(name)) for name in NAMES)
 
 
+def name_of(part):
+    return part.path.rpartition("/")[2]
+
+
 class Storage(list):
     """The names of what was read of it, in that order.
 
     Attributes:
         error: What the first file fails with, once.
         answers: Set once the others may be read: when one is asked for that is urgent, so that they wait still.
+        turns: The names of what a thread was to read, in the order of their turns: of several threads, the one whose
+            turn it was first may be the last to begin.
     """
 
     def __init__(self):
         super().__init__()
         self.error = None
         self.answers = threading.Event()
+        self.turns = []
 
     def read(self, part, *args):
-        name = part.path.rpartition("/")[2]
+        name = name_of(part)
         self.append(name)
         if name == "0" and self.count(name) == 1:
             raise self.error
@@ -53,15 +60,21 @@ class Storage(list):
 @pytest.fixture
 def storage(monkeypatch):
     storage = Storage()
-    storage.read_file, append = _whole.read_file, WaitingReads.append
+    storage.read_file, append, take = _whole.read_file, WaitingReads.append, WaitingReads.take
 
     def put(self, ask, *, urgent=False):
         append(self, ask, urgent=urgent)
         if urgent:
             storage.answers.set()
 
+    def noted(self):
+        taken = take(self)
+        storage.turns += [name_of(ask.part) for ask in taken]
+        return taken
+
     monkeypatch.setattr(_whole, "read_file", storage.read)
     monkeypatch.setattr(WaitingReads, "append", put)
+    monkeypatch.setattr(WaitingReads, "take", noted)
     return storage
 
 
@@ -94,7 +107,7 @@ async def test_a_second_root_reads_in_order_what_the_first_owes(monkeypatch, sto
     def read(part, *args):
         if part.path.startswith(dead):
             raise OSError(errno.ENOTCONN, "dead")
-        storage.append(part.path.rpartition("/")[2])
+        storage.append(name_of(part))
         return whole_read(part, *args)
 
     monkeypatch.setattr(_whole, "read_file", read)
@@ -137,4 +150,4 @@ def test_a_stand_in_is_read_before_the_others_behind_a_cache(storage, stand_ins,
     with ab.Loader(samples, batch_size=2, **settings) as loader:
         assert sum(len(batch.images) for batch in loader) == 40
     assert len(stand_ins) == 1
-    assert storage.index(stand_ins[0]) < 8
+    assert storage.turns.index(stand_ins[0]) < 8
