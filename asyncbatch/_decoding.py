@@ -79,7 +79,8 @@ class Decoding:
     def use(self, assembly: Assembly, slot: int, data: Any, began: float, read: float, lane: int) -> None:
         """Decode a sample in the thread that read it."""
         hooks = self._stages.hooks
-        record(hooks, "read", began, read, assembly.planned, lane)
+        if hooks:
+            record(hooks, "read", began, read, assembly.planned, lane)
         complete = assembly.decode(slot, bytes(data) if isinstance(data, mmap) else data)
         if hooks:
             record(hooks, "decode", read, perf_counter(), assembly.planned, lane)
