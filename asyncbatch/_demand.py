@@ -14,9 +14,9 @@ __all__ = ["Demand"]
 
 _MANY_BATCHES = 16  # read ahead, half a second of decoding or more: they wait behind a late one, not for more reads
 
-# Batches read ahead from which on reads take their time, so that decoding gets the cores. That many let the reads speed
-# up again before decoding has to wait.
-_ENOUGH_BATCHES = 8
+# Batches read ahead from which on reads take their time, so that decoding gets the cores. The second number lets the
+# reads speed up again before decoding has to wait, whatever they take; fewer will do where they are quick.
+_FEW_BATCHES, _ENOUGH_BATCHES = 2, 8
 
 # Of what decoding uses up, so much is read: half as much again until decoding could go on while the slowest read comes,
 # and for half as long again; from then on a little more, for the storage may become worse. Reading takes cores, and the
@@ -25,7 +25,9 @@ _GETTING_AHEAD = 1.5
 _COVER = 1.5
 _AHEAD = 1.1
 
-_INTERVAL = 0.25  # seconds over which the rate of decoding is taken: some ten batches, longer than any of them varies
+# Seconds over which the rate of decoding is taken: some ten batches, longer than any of them varies. At first a guess
+# comes sooner: as long as there is none, reads take the cores from decoding, and the first batches are late.
+_FIRST_INTERVAL, _INTERVAL = 0.05, 0.25
 _PAUSE = 1.0  # an interval that is longer than this had a pause in it, and says nothing
 
 
@@ -53,6 +55,7 @@ class Demand:
         self._batch = max(batch_size, 4 * threads)  # samples that keep the threads busy for a while
         self._rate: float | None = None
         self._since = 0.0
+        self._interval = _FIRST_INTERVAL
         self._decoded = 0
 
     def decoded(self, samples: int) -> None:
@@ -60,9 +63,10 @@ class Demand:
         self._decoded += samples
         now = monotonic()
         elapsed = now - self._since
-        if elapsed >= _INTERVAL:
+        if elapsed >= self._interval:
             if elapsed < _PAUSE:
                 self._rate = self._decoded / elapsed
+                self._interval = min(2 * self._interval, _INTERVAL)
             self._since, self._decoded = now, 0
 
     def has_little_to_do(self) -> bool:
@@ -86,21 +90,22 @@ class Demand:
         ahead = self._ahead(self.reads)
         return ahead < self._batch or (ahead < _MANY_BATCHES * self._batch and self.is_starving())
 
-    def pace(self, slowest: float) -> float | None:
+    def pace(self, slowest: float, is_found: bool) -> float | None:
         """Return how many samples a second had better be read, while all that decoding can take is there.
 
         None: as many as can be had, for decoding could take more, or how much it takes is not known.
 
         Args:
             slowest: Seconds that the slowest of late reads took.
+            is_found: Whether it was found how many reads the storage can take; finding it takes many.
         """
         reads = self.reads
         if reads is None or self._rate is None or self.has_little_to_do():
             return None
-        ahead = self._ahead(reads)
-        if ahead < _ENOUGH_BATCHES * self._batch:
+        ahead, cover, enough = self._ahead(reads), _COVER * self._rate * slowest, _ENOUGH_BATCHES * self._batch
+        if ahead < (min(max(cover, _FEW_BATCHES * self._batch), enough) if is_found else enough):
             return None
-        return self._rate * (_AHEAD if ahead > _COVER * self._rate * slowest else _GETTING_AHEAD)
+        return self._rate * (_AHEAD if ahead >= enough and ahead > cover else _GETTING_AHEAD)
 
     def _ahead(self, reads: Reads) -> int:
         return reads.window.waiting + self.mailbox.put_by

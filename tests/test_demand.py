@@ -57,11 +57,11 @@ def decode(demand, clock, *, samples, seconds, jobs=10):
 
 def test_somewhat_more_is_read_than_is_decoded(clock):
     demand = make()
-    assert demand.pace(0.03) is None  # it is not known yet
+    assert demand.pace(0.03, False) is None  # it is not known yet
     decode(demand, clock, samples=400, seconds=0.5)
-    assert demand.pace(0.03) == pytest.approx(1.1 * 800)
+    assert demand.pace(0.03, False) == pytest.approx(1.1 * 800)
     decode(demand, clock, samples=100, seconds=0.5)  # and it follows
-    assert demand.pace(0.03) == pytest.approx(1.1 * 200)
+    assert demand.pace(0.03, False) == pytest.approx(1.1 * 200)
 
 
 @pytest.mark.parametrize(("waiting", "times"), [(2399, 1.5), (2401, 1.1)])
@@ -69,7 +69,7 @@ def test_more_is_read_until_the_slowest_read_can_be_waited_for(clock, waiting, t
     """At 800 a second and reads that take up to 2 s, 1,600 and half of that again are to lie ahead."""
     demand = make(waiting=waiting)
     decode(demand, clock, samples=400, seconds=0.5)
-    assert demand.pace(2.0) == pytest.approx(times * 800)
+    assert demand.pace(2.0, False) == pytest.approx(times * 800)
 
 
 @pytest.mark.parametrize(
@@ -79,22 +79,45 @@ def test_there_is_no_pace_while_decoding_could_take_more(clock, lacking):
     """Threads with nothing more to do, or little read ahead: reads are to come as fast as they can."""
     demand = make(**lacking)
     decode(demand, clock, samples=400, seconds=0.5)
-    assert demand.pace(0.03) is None
+    assert demand.pace(0.03, False) is None
+
+
+@pytest.mark.parametrize(("slowest", "enough"), [(0.001, 2 * BATCH), (0.05, 61), (2.0, ENOUGH)])
+def test_less_will_do_where_reads_are_quick(clock, slowest, enough):
+    """What decoding takes, half as long again as a read does: two batches at least, eight at most."""
+    demand = make(waiting=enough)
+    decode(demand, clock, samples=400, seconds=0.5)
+    assert demand.pace(slowest, True) == pytest.approx(1.5 * 800)
+    demand.reads.window.waiting -= 1
+    assert demand.pace(slowest, True) is None
+
+
+def test_how_much_is_decoded_is_guessed_early(clock):
+    """A twentieth of a second after decoding began, and over longer times from then on."""
+    demand = make()
+    demand.decoded(0)
+    seen = []
+    for _ in range(20):
+        clock.now += 0.0501
+        demand.decoded(len(seen))
+        pace = demand.pace(0.03, False)
+        seen.append(round(pace / 1.1 * 0.0501, 1))  # samples in that time: the means of 1, 2, 4 and then 5 times
+    assert seen == [0, 0, *[1.5] * 4, *[4.5] * 5, *[9] * 5, *[14] * 4]
 
 
 def test_tiny_batches_are_not_enough(clock):
     """Eight batches of one sample would keep two threads busy for a moment only."""
     demand = make(waiting=8 * 4 * THREADS - 1, batch_size=1)
     decode(demand, clock, samples=400, seconds=0.5)
-    assert demand.pace(0.03) is None
+    assert demand.pace(0.03, False) is None
     demand.reads.window.waiting += 1
-    assert demand.pace(0.03) == pytest.approx(1.1 * 800)
+    assert demand.pace(0.03, False) == pytest.approx(1.1 * 800)
 
 
 def test_reads_that_nobody_has_heard_of_are_there(clock):
     demand = make(waiting=ENOUGH - 30, put_by=30)
     decode(demand, clock, samples=400, seconds=0.5)
-    assert demand.pace(0.03) == pytest.approx(1.1 * 800)
+    assert demand.pace(0.03, False) == pytest.approx(1.1 * 800)
 
 
 def test_a_pause_is_no_slow_decoding(clock):
@@ -103,7 +126,7 @@ def test_a_pause_is_no_slow_decoding(clock):
     decode(demand, clock, samples=400, seconds=0.5)
     clock.now += 60.0
     demand.decoded(1)
-    assert demand.pace(0.03) == pytest.approx(1.1 * 800)
+    assert demand.pace(0.03, False) == pytest.approx(1.1 * 800)
 
 
 @pytest.mark.parametrize(("jobs", "incomplete", "stands"), [(0, 1, True), (1, 1, False), (0, 0, False)])
@@ -163,10 +186,13 @@ def test_reads_that_took_their_time_say_nothing_of_full_speed():
 
 
 def test_an_iteration_begins_in_a_hurry():
+    """But what one before it had found, it need not find."""
     tuner = tuner_of(64)
     tuner.keep_pace(1.0, 0.035)
+    assert not tuner.is_found
     tuner.begin_anew()
     assert tuner.most == 64
+    assert tuner.is_found
 
 
 class Wide(Tuner):
@@ -197,7 +223,7 @@ async def test_reads_slow_down_and_hurry(monkeypatch, tmp_path):
 
     monkeypatch.setattr(_found, "Tuner", Wide)
     monkeypatch.setattr(_whole, "read_file", read_slowly)
-    async with ab.FileReader().open(pace=lambda slowest: pace) as reader:
+    async with ab.FileReader().open(pace=lambda slowest, is_found: pace) as reader:
         reads = [asyncio.create_task(reader.read(sample)) for _ in range(400)]
         await until(lambda: len(flying) == 64)
         pace = 0.001

@@ -63,7 +63,8 @@ class Storage:
         mailbox: From them to the loop.
         counters: What is done is counted here.
         wants_more: Whether decoding would use up more than it gets.
-        pace: How many files a second had better be read, by what the slowest takes; None for as many as can be had.
+        pace: How many files a second had better be read, by what the slowest takes, and by whether it was found how
+            many at once are best; None for as many as can be had.
         on_crash: Called with an error that is no sample's.
         has_replica: Whether the same tree is to be had elsewhere, so that nothing needs to wait for this one.
 
@@ -87,7 +88,7 @@ class Storage:
         counters: ReadCounters,
         *,
         wants_more: Callable[[], bool],
-        pace: Callable[[float], float | None],
+        pace: Callable[[float, bool], float | None],
         on_crash: Callable[[BaseException], None],
         has_replica: bool,
     ) -> None:
@@ -188,7 +189,8 @@ class Storage:
                 self.gate.landed(flight.times, directly=False)
             for part, result in zip(flight.parts, flight.results, strict=False):
                 self._answered(part, result if isinstance(result, Exception) else None)
-        self.tuner.keep_pace(self._pace(self.latencies.quantile(_SLOWEST) or 0.0), self.latencies.mean())
+        slowest = self.latencies.quantile(_SLOWEST) or 0.0
+        self.tuner.keep_pace(self._pace(slowest, self.tuner.is_found), self.latencies.mean())
         self._tell()
         self._watch.landed()
 

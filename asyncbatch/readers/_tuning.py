@@ -74,6 +74,7 @@ class Tuner:
         self._next_probe = 1 / _PROBE
         self._paced = math.inf  # hops; no end to them where reads need not keep pace
         self._doubts = False  # whether the mount still is what it was
+        self._is_found = fixed is not None  # or an iteration before this one had time for it
         self._is_slower = False  # the mount, and it is not known yet whether fewer reads or more of them help
 
     @property
@@ -92,6 +93,11 @@ class Tuner:
         return self._paced < self.limit
 
     @property
+    def is_found(self) -> bool:
+        """Whether it is known by and large how many are best: finding it out takes more reads than are needed."""
+        return self._is_found or self._step == 1.0
+
+    @property
     def group(self) -> int:
         return _GROUP if self._is_fast else 1
 
@@ -99,6 +105,7 @@ class Tuner:
         """Hear that another iteration begins: what was found stays, and what is not judged yet is measured again."""
         self._move(self._target)
         self._paced = math.inf
+        self._is_found = True
 
     def landed(self, seconds: float, generation: int, *, is_the_limit: bool) -> None:
         """Take note of a hop.

@@ -92,7 +92,7 @@ class FileReader:
         mailbox: Mailbox | None = None,
         wants_more: Callable[[], bool] = lambda: True,
         on_crash: Callable[[BaseException], None] = lambda error: None,
-        pace: Callable[[float], float | None] = lambda slowest: None,
+        pace: Callable[[float, bool], float | None] = lambda slowest, is_found: None,
     ) -> AsyncGenerator[OpenFileReader, None]:
         """Return a context manager that holds the threads; its value reads.
 
@@ -101,7 +101,7 @@ class FileReader:
             wants_more: Tells whether what is read is used up as fast as it comes, so that reading more at once helps.
             on_crash: Called with what went wrong in using it up.
             pace: Tells how many samples a second had better be read, by how many seconds the slowest of late reads
-                took; None for as many as can be had.
+                took, and whether it was found how many at once are best; None for as many as can be had.
         """
         own = Mailbox(asyncio.get_running_loop())
         mailbox = mailbox or own
