@@ -18,9 +18,9 @@ _MANY_BATCHES = 16  # read ahead, half a second of decoding or more: they wait b
 # reads speed up again before decoding has to wait, whatever they take; fewer will do where they are quick.
 _FEW_BATCHES, _ENOUGH_BATCHES = 2, 8
 
-# Of what decoding uses up, so much is read: half as much again until decoding could go on while the slowest read comes,
-# and for half as long again; from then on a little more, for the storage may become worse. Reading takes cores, and the
-# interpreter, from decoding, while the caller waits.
+# Of what decoding uses up, so much is read: half as much again until eight batches are there and decoding could go on
+# while the slowest read comes, and for half as long again; from then on a little more, for the storage may become
+# worse. Reading takes cores, and the interpreter, from decoding, while the caller waits.
 _GETTING_AHEAD = 1.5
 _COVER = 1.5
 _AHEAD = 1.1

@@ -82,7 +82,7 @@ def test_there_is_no_pace_while_decoding_could_take_more(clock, lacking):
     assert demand.pace(0.03, False) is None
 
 
-@pytest.mark.parametrize(("slowest", "enough"), [(0.001, 2 * BATCH), (0.05, 61), (2.0, ENOUGH)])
+@pytest.mark.parametrize(("slowest", "enough"), [(0.001, 2 * BATCH), (0.0505, 61), (2.0, ENOUGH)])
 def test_less_will_do_where_reads_are_quick(clock, slowest, enough):
     """What decoding takes, half as long again as a read does: two batches at least, eight at most."""
     demand = make(waiting=enough)
@@ -189,16 +189,33 @@ def test_an_iteration_begins_in_a_hurry():
     """But what one before it had found, it need not find."""
     tuner = tuner_of(64)
     tuner.keep_pace(1.0, 0.035)
-    assert not tuner.is_found
     tuner.begin_anew()
-    assert tuner.most == 64
+    assert (tuner.most, tuner.is_found) == (64, False)
+    tuner._best = (64, 1800.0)
+    tuner.begin_anew()
+    assert (tuner.most, tuner.is_found) == (64, True)
+
+
+def test_what_was_found_is_known_until_the_storage_is_another():
+    """A look around forgets nothing; reads that are fast no more, or hang, are to be found out about anew."""
+    tuner = tuner_of(8)
+    for _ in range(2000):
+        tuner.landed(0.03 * max(1, tuner.limit / 64), tuner.generation, is_the_limit=True)
+        if tuner.is_found:
+            break
+    assert tuner._step == 1.0
+    tuner._multiply(1.5)
     assert tuner.is_found
+    for _ in range(100):
+        tuner.landed(0.0001, tuner.generation, is_the_limit=True)
+    assert not tuner.is_found
+    assert tuner_of(64, fixed=64).is_found
 
 
 class Wide(Tuner):
     def __init__(self, fixed, *, in_groups=True):
         super().__init__(fixed, in_groups=in_groups)
-        self._target = 64
+        self._target, self.is_found = 64, True
 
     def landed(self, seconds, generation, *, is_the_limit):
         """Stay as it is."""
@@ -208,7 +225,7 @@ async def test_reads_slow_down_and_hurry(monkeypatch, tmp_path):
     """On real threads: 64 reads at once, 16 where few are used up a second, and 64 again when somebody waits."""
     (tmp_path / "file").write_bytes(b"bytes")
     sample = ab.Sample(key="file", path=str(tmp_path / "file"))
-    flying, answers, pace = [], threading.Semaphore(0), None
+    flying, answers, pace, told = [], threading.Semaphore(0), None, []
     read_file = _whole.read_file
 
     def read_slowly(*args):
@@ -217,13 +234,17 @@ async def test_reads_slow_down_and_hurry(monkeypatch, tmp_path):
         flying.pop()
         return read_file(*args)
 
+    def how_many(slowest, is_found):
+        told.append(is_found)
+        return pace
+
     async def until(condition):
         while not condition():  # noqa: ASYNC110 - reading threads know no asyncio event
             await asyncio.sleep(0.001)
 
     monkeypatch.setattr(_found, "Tuner", Wide)
     monkeypatch.setattr(_whole, "read_file", read_slowly)
-    async with ab.FileReader().open(pace=lambda slowest, is_found: pace) as reader:
+    async with ab.FileReader().open(pace=how_many) as reader:
         reads = [asyncio.create_task(reader.read(sample)) for _ in range(400)]
         await until(lambda: len(flying) == 64)
         pace = 0.001
@@ -236,6 +257,7 @@ async def test_reads_slow_down_and_hurry(monkeypatch, tmp_path):
         pace = None
         answers.release(400)
         assert await asyncio.gather(*reads) == [b"bytes"] * 400
+    assert set(told) == {True}
 
 
 @pytest.mark.parametrize("cache", [None, "memory"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import asyncbatch as ab
+from asyncbatch._leaving import Leaving
 
 EPOCHS = 3
 
@@ -99,6 +101,25 @@ def test_out_of_order_changes_only_the_order():
     assert [batch.step for batch in rest] == [0]
     ordered = ab.Loader(Numbers(64), batch_size=8, decoder=number, reader=Ready())
     assert sorted(contents(first + rest)) == contents(ordered)
+
+
+async def test_the_end_comes_once_when_all_is_quiet():
+    """After the last batch it waits for what threads have left to tell, and is told once."""
+    quiet, drained = [], []
+    leaving = Leaving(True, lambda: bool(quiet), lambda: drained.append(True))
+    batch = SimpleNamespace(planned=SimpleNamespace(place=0))
+    leaving.expect()
+    leaving.complete(batch)
+    leaving.expect_no_more()
+    leaving.look()
+    assert await leaving.next() is batch
+    assert drained == []
+    quiet.append(True)
+    for _ in range(2):
+        leaving.look()
+    assert await leaving.next() is None
+    assert drained == [True]
+    assert leaving._queue.empty()
 
 
 def test_set_epoch_chooses_the_epoch():

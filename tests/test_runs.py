@@ -129,39 +129,41 @@ def test_everything_is_delivered(files, at_once, threads, in_order):
 
 
 class Dawdler:
-    """A hook that keeps the thread of the first sample of a step until the step's batch was taken, and longer."""
+    """A hook that keeps the thread of the first sample of the last step until its batch was taken, and longer.
 
-    def __init__(self, step):
-        self._step = step
-        self.taken = threading.Event()
-        self.kept = 0
+    As a decoder it is slow with the two samples of that step, and keeps the second until the first was decoded.
+    """
+
+    def __init__(self):
+        self.kept, self.taken = threading.Event(), threading.Event()
 
     def record(self, span):
-        if (span.stage, span.step) == ("decode", self._step) and not self.kept:
-            self.kept += 1
-            self.taken.wait()
+        if (span.stage, span.step) == ("decode", COUNT // 2 - 1) and not self.kept.is_set():
+            self.kept.set()
+            self.taken.wait(30)
             time.sleep(0.1)  # in which the iteration would end, if it did not wait
+
+    def number(self, data):
+        row = number(data)
+        time.sleep(0.2 * (row[0] >= COUNT - 2))
+        if row[0] == COUNT - 1:
+            self.kept.wait(30)
+        return row
 
 
 @pytest.mark.parametrize("direct", [True, False])
 def test_nothing_is_counted_too_late(files, at_once, monkeypatch, direct):
     """What a thread counts only after the last batch was taken is in the figures at the end."""
     monkeypatch.setattr(Gate, "is_open", property(lambda gate: direct, lambda gate, is_open: None))
-    dawdler = Dawdler(step=COUNT // 2 - 1)
-    with ab.Loader(files, batch_size=2, decoder=slow_at_last, decode_threads=2, hooks=[dawdler]) as batches:
+    dawdler = Dawdler()
+    with ab.Loader(files, batch_size=2, decoder=dawdler.number, decode_threads=2, hooks=[dawdler]) as batches:
         for batch in batches:
             if batch.step == COUNT // 2 - 1:
                 dawdler.taken.set()
         stats = batches.stats()
-    assert (dawdler.kept, sum(at_once)) == (1, COUNT * direct)
+    assert (dawdler.kept.is_set(), sum(at_once)) == (True, COUNT * direct)
     assert stats.bytes_read == 8 * COUNT
     assert stats.decode_seconds >= 2 * 0.2
-
-
-def slow_at_last(data):
-    row = number(data)
-    time.sleep(0.2 * (row[0] >= COUNT - 2))
-    return row
 
 
 def test_they_begin_by_themselves(files, runs):
@@ -367,10 +369,10 @@ def test_a_decoder_that_takes_long_is_no_hang(files, at_once, monkeypatch):
             release.wait()
         return row
 
-    with ab.Loader(files, batch_size=BATCH, decoder=slow, reader=ab.FileReader(timeout=0.05)) as batches:
+    with ab.Loader(files, batch_size=BATCH, decoder=slow, reader=ab.FileReader(timeout=0.3)) as batches:
         iterator = iter(batches)
         assert decoding.wait(10)
-        threading.Timer(0.5, release.set).start()  # ten deadlines
+        threading.Timer(3.0, release.set).start()  # ten deadlines
         numbers, _ = take_all(iterator)
         assert (numbers, batches.stats().timeouts) == ([*range(COUNT)], 0)
 

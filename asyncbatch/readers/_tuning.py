@@ -54,10 +54,12 @@ class Tuner:
         limit: How many hops may be under way.
         group: How many files share a hop.
         generation: Changes with `limit`; a read that begins notes it.
+        is_found: Whether it is known by and large how many are best: to find out takes more reads than are needed.
     """
 
     def __init__(self, fixed: int | None, *, in_groups: bool = True) -> None:
         self._fixed = fixed
+        self.is_found = fixed is not None
         self._in_groups = in_groups
         self._target = fixed or _FIRST
         self._ceiling = MOST if fixed is None else fixed
@@ -74,7 +76,6 @@ class Tuner:
         self._next_probe = 1 / _PROBE
         self._paced = math.inf  # hops; no end to them where reads need not keep pace
         self._doubts = False  # whether the mount still is what it was
-        self._is_found = fixed is not None  # or an iteration before this one had time for it
         self._is_slower = False  # the mount, and it is not known yet whether fewer reads or more of them help
 
     @property
@@ -93,11 +94,6 @@ class Tuner:
         return self._paced < self.limit
 
     @property
-    def is_found(self) -> bool:
-        """Whether it is known by and large how many are best: finding it out takes more reads than are needed."""
-        return self._is_found or self._step == 1.0
-
-    @property
     def group(self) -> int:
         return _GROUP if self._is_fast else 1
 
@@ -105,7 +101,7 @@ class Tuner:
         """Hear that another iteration begins: what was found stays, and what is not judged yet is measured again."""
         self._move(self._target)
         self._paced = math.inf
-        self._is_found = True
+        self.is_found = self.is_found or self._best[0] > 0
 
     def landed(self, seconds: float, generation: int, *, is_the_limit: bool) -> None:
         """Take note of a hop.
@@ -260,11 +256,13 @@ class Tuner:
 
     def _settle(self) -> None:
         self._step = 1.0
+        self.is_found = True
         self._doubts = False
         self._settled_at = monotonic()
         self._move(self._best[0])
 
     def _start_anew(self, target: int) -> None:
+        self.is_found = self._fixed is not None
         self._best = (0, 0.0)
         self._step = _LEAP
         self._move(target)
