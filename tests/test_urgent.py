@@ -38,7 +38,7 @@ class Storage(list):
     Attributes:
         error: What the first file fails with, once.
         answers: Set once the others may be read: when one is asked for that is urgent, so that they wait still.
-        turns: The names of what a thread was to read, in the order of their turns: of several threads, the one whose
+        turns: The paths of what a thread was to read, in the order of their turns: of several threads, the one whose
             turn it was first may be the last to begin.
     """
 
@@ -69,7 +69,7 @@ def storage(monkeypatch):
 
     def noted(self):
         taken = take(self)
-        storage.turns += [name_of(ask.part) for ask in taken]
+        storage.turns += [ask.part.path for ask in taken]
         return taken
 
     monkeypatch.setattr(_whole, "read_file", storage.read)
@@ -101,13 +101,19 @@ def test_those_that_are_urgent_keep_their_order():
 
 
 async def test_a_second_root_reads_in_order_what_the_first_owes(monkeypatch, storage, samples, tmp_path):
-    """The first one dies while all wait for it. What the second is asked for first leaves first, too."""
-    whole_read, dead = storage.read_file, str(tmp_path / "dead")
+    """The first one dies while all wait for it. What the second is asked for first leaves first, too.
+
+    But for the one that the first is at when it dies: that one is given up whenever its thread comes back.
+    """
+    whole_read, dead, asked_of_it, second = storage.read_file, str(tmp_path / "dead"), [], threading.Event()
 
     def read(part, *args):
         if part.path.startswith(dead):
+            asked_of_it.append(name_of(part))
+            if len(asked_of_it) > 1:
+                second.wait(10)
             raise OSError(errno.ENOTCONN, "dead")
-        storage.append(name_of(part))
+        second.set()
         return whole_read(part, *args)
 
     monkeypatch.setattr(_whole, "read_file", read)
@@ -116,7 +122,9 @@ async def test_a_second_root_reads_in_order_what_the_first_owes(monkeypatch, sto
     async with asyncio.timeout(10), reader.open() as opened:
         data = await asyncio.gather(*map(opened.read, here))
     assert data == [int(name).to_bytes(8, "little") for name in NAMES]
-    assert [name for place, name in enumerate(storage) if name not in storage[:place]] == NAMES
+    assert set(asked_of_it) == {"0", "1"}
+    turns = [one for one in storage.turns if not one.startswith(dead) and one != samples[1].path]
+    assert [*dict.fromkeys(turns)] == [one.path for one in samples if one is not samples[1]]
 
 
 @pytest.fixture
@@ -150,4 +158,4 @@ def test_a_stand_in_is_read_before_the_others_behind_a_cache(storage, stand_ins,
     with ab.Loader(samples, batch_size=2, **settings) as loader:
         assert sum(len(batch.images) for batch in loader) == 40
     assert len(stand_ins) == 1
-    assert storage.turns.index(stand_ins[0]) < 8
+    assert [path.rpartition("/")[2] for path in storage.turns].index(stand_ins[0]) < 8
