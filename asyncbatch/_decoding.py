@@ -21,7 +21,7 @@ from asyncbatch._keeping import Kept
 from asyncbatch._mailbox import Mailbox
 from asyncbatch._spans import record
 from asyncbatch._stages import Stages
-from asyncbatch._types import Indices
+from asyncbatch._types import Indices, Span
 
 __all__ = ["Damaged", "Decoding", "Done"]
 
@@ -80,10 +80,10 @@ class Decoding:
         """Decode a sample in the thread that read it."""
         hooks = self._stages.hooks
         if hooks:
-            record(hooks, "read", began, read, assembly.planned, lane)
+            record(hooks, Span("read", began, read, assembly.planned.epoch, assembly.planned.step, lane))
         complete = assembly.decode(slot, bytes(data) if isinstance(data, mmap) else data)
         if hooks:
-            record(hooks, "decode", read, perf_counter(), assembly.planned, lane)
+            record(hooks, Span("decode", read, perf_counter(), assembly.planned.epoch, assembly.planned.step, lane))
         if complete:
             assembly.seal()
             self._mailbox.post(self._on_done, (assembly, (), 0.0), with_next=True)  # as the run says itself
@@ -180,7 +180,7 @@ class Decoding:
             fetched = perf_counter()
             waited += fetched - start
             if hooks:
-                record(hooks, "read", start, fetched, assembly.planned, _lane())
+                record(hooks, Span("read", start, fetched, assembly.planned.epoch, assembly.planned.step, _lane()))
             complete |= assembly.decode(slot, data)
             seconds += self._record(assembly, fetched)
         assembly.spent(waited, seconds)
@@ -195,7 +195,8 @@ class Decoding:
     def _record(self, assembly: Assembly, start: float) -> float:
         stop = perf_counter()
         if self._stages.hooks:
-            record(self._stages.hooks, "decode", start, stop, assembly.planned, _lane())
+            planned = assembly.planned
+            record(self._stages.hooks, Span("decode", start, stop, planned.epoch, planned.step, _lane()))
         return stop - start
 
     def _done(self, assembly: Assembly, complete: bool, sizes: Sequence[int], seconds: float) -> None:

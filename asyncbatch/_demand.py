@@ -103,7 +103,8 @@ class Demand:
         if reads is None or self._rate is None or self.has_little_to_do():
             return None
         ahead, cover, enough = self._ahead(reads), _COVER * self._rate * slowest, _ENOUGH_BATCHES * self._batch
-        if ahead < (min(max(cover, _FEW_BATCHES * self._batch), enough) if is_found else enough):
+        least = min(max(cover, _FEW_BATCHES * self._batch), enough) if is_found else enough
+        if ahead < least:
             return None
         return self._rate * (_AHEAD if ahead >= enough and ahead > cover else _GETTING_AHEAD)
 

@@ -7,12 +7,13 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import Literal, Self
+from typing import Self
 
 from asyncbatch._counters import Counters
 from asyncbatch._engine import Engine
 from asyncbatch._errors import LoaderClosed
 from asyncbatch._progress import Delivery
+from asyncbatch._spans import record
 from asyncbatch._types import Batch, Hook, Span
 from asyncbatch.readers._pool import in_thread
 
@@ -119,20 +120,16 @@ class BatchIterator:
         if self._busy_with is not None:
             since, epoch, step = self._busy_with
             self._counters.compute_seconds += asked - since
-            self._record("compute", since, asked, epoch, step)
+            if self._hooks:
+                record(self._hooks, Span("compute", since, asked, epoch, step))
         self._counters.waited(*delivery.times.causes(asked, now))
-        self._record("wait", asked, now, batch.epoch, batch.step)
+        if self._hooks:
+            record(self._hooks, Span("wait", asked, now, batch.epoch, batch.step))
         self._counters.batches += 1
         self._counters.samples += len(batch.indices)
         self._on_delivered(delivery)
         self._busy_with = perf_counter(), batch.epoch, batch.step
         return batch
-
-    def _record(self, stage: Literal["wait", "compute"], start: float, stop: float, epoch: int, step: int) -> None:
-        if self._hooks:
-            span = Span(stage, start, stop, epoch, step)
-            for hook in self._hooks:
-                hook.record(span)
 
 
 def _finalize(engine: Engine[Delivery]) -> None:

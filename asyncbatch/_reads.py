@@ -25,7 +25,7 @@ from asyncbatch._restoring import Restoring
 from asyncbatch._runs import Runs
 from asyncbatch._spans import Lanes, record
 from asyncbatch._stages import Stages
-from asyncbatch._types import ReadCounters, Reader, Sample
+from asyncbatch._types import ReadCounters, Reader, Sample, Span
 from asyncbatch._window import ReadAheadWindow, Room
 from asyncbatch.readers._first_try import GoOn, Timed
 from asyncbatch.readers._opened import opened
@@ -258,7 +258,8 @@ class Reads:
         if began is not None:
             self._counters.read((ended - began,), (read.sample,), len(data))
             if self._hooks:
-                record(self._hooks, "read", began, ended, read.assembly.planned, self._lanes.lane(began, ended))
+                planned, lane = read.assembly.planned, self._lanes.lane(began, ended)
+                record(self._hooks, Span("read", began, ended, planned.epoch, planned.step, lane))
         self._on_data(read.assembly, read.slot, data)
 
 

@@ -20,6 +20,7 @@ from conftest import Footprint
 import asyncbatch as ab
 from asyncbatch._credits import Credits
 from asyncbatch._mailbox import Mailbox
+from asyncbatch._pipeline import Pipeline
 from asyncbatch._runs import Runs
 from asyncbatch._useful_threads import UsefulThreads
 from asyncbatch._window import ReadAheadWindow
@@ -129,25 +130,33 @@ def test_everything_is_delivered(files, at_once, threads, in_order):
 
 
 class Dawdler:
-    """A hook that keeps the thread of the first sample of the last step until its batch was taken, and longer.
+    """A hook that keeps the thread of the last sample but one until its batch was taken and the iteration could end.
 
-    As a decoder it is slow with the two samples of that step, and keeps the second until the first was decoded.
+    As a decoder it keeps the last sample until then.
+
+    Attributes:
+        decoding: Seconds of each sample's decoding.
+        kept: Set once a thread is.
+        taken: To be set when the batch was.
+        asked: To be set when the iteration would end if no thread were kept.
     """
 
     def __init__(self):
-        self.kept, self.taken = threading.Event(), threading.Event()
+        self.decoding = []
+        self.kept, self.taken, self.asked = threading.Event(), threading.Event(), threading.Event()
 
     def record(self, span):
-        if (span.stage, span.step) == ("decode", COUNT // 2 - 1) and not self.kept.is_set():
-            self.kept.set()
-            self.taken.wait(30)
-            time.sleep(0.1)  # in which the iteration would end, if it did not wait
+        if span.stage == "decode":
+            self.decoding.append(span.stop - span.start)
+            if span.step == COUNT // 2 - 1 and not self.kept.is_set():
+                self.kept.set()
+                assert self.taken.wait(30)
+                assert self.asked.wait(30)
 
     def number(self, data):
         row = number(data)
-        time.sleep(0.2 * (row[0] >= COUNT - 2))
         if row[0] == COUNT - 1:
-            self.kept.wait(30)
+            assert self.kept.wait(30)
         return row
 
 
@@ -155,15 +164,23 @@ class Dawdler:
 def test_nothing_is_counted_too_late(files, at_once, monkeypatch, direct):
     """What a thread counts only after the last batch was taken is in the figures at the end."""
     monkeypatch.setattr(Gate, "is_open", property(lambda gate: direct, lambda gate, is_open: None))
-    dawdler = Dawdler()
+    dawdler, answers, is_quiet = Dawdler(), [], Pipeline._is_quiet
+
+    def noted(self):
+        answers.append(is_quiet(self))
+        dawdler.asked.set()
+        return answers[-1]
+
+    monkeypatch.setattr(Pipeline, "_is_quiet", noted)
     with ab.Loader(files, batch_size=2, decoder=dawdler.number, decode_threads=2, hooks=[dawdler]) as batches:
         for batch in batches:
             if batch.step == COUNT // 2 - 1:
                 dawdler.taken.set()
         stats = batches.stats()
-    assert (dawdler.kept.is_set(), sum(at_once)) == (True, COUNT * direct)
+    assert (answers[0], answers[-1], sum(at_once)) == (False, True, COUNT * direct)
     assert stats.bytes_read == 8 * COUNT
-    assert stats.decode_seconds >= 2 * 0.2
+    assert len(dawdler.decoding) == COUNT
+    assert stats.decode_seconds >= sum(dawdler.decoding) - 1e-9  # rounding
 
 
 def test_they_begin_by_themselves(files, runs):
